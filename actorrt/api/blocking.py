@@ -1,0 +1,70 @@
+"""Waiting for refs in threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from actorrt.kernel.context import current_task
+from actorrt.owner.tasks import Waiter
+from actorrt.wire.records import RefInfo
+
+LOOK_INTERVAL_S = 1.0
+"""A waiting thread looks this often whether its runtime still lives, whatever else may be wrong."""
+
+
+class Blocker:
+    """Blocks a thread on the owner's waiters.
+
+    Args:
+        add: registers a waiter with the owner (after everything submitted so far).
+        drop: forgets one.
+        check_alive: raises when nothing will come any more.
+    """
+
+    def __init__(
+        self, add: Callable[[Waiter], None], drop: Callable[[Waiter], None], check_alive: Callable[[], None]
+    ) -> None:
+        self._add = add
+        self._drop = drop
+        self._check_alive = check_alive
+        self.began: Callable[[], None] | None = None
+        """Called when a running task begins to wait, so that its CPU can be given to others."""
+        self.ended: Callable[[], None] | None = None
+
+    def wait(self, infos: tuple[RefInfo, ...], count: int, timeout_s: float | None, *, fail_fast: bool) -> bool:
+        """Wait until ``count`` of the objects are ready (``fail_fast``: or one has failed); False: the time was up."""
+        done = threading.Lock()
+        done.acquire()
+        waiter = Waiter(infos, count, done.release, fail_fast=fail_fast)
+        self._add(waiter)
+        if done.acquire(blocking=False):
+            return True
+        if timeout_s is not None and timeout_s <= 0:
+            self._drop(waiter)
+            return False
+        blocks = self.began is not None and current_task.get() is not None
+        if blocks:
+            assert self.began is not None
+            self.began()
+        finished = False
+        try:
+            finished = self._wait_for(done, timeout_s)
+        finally:
+            if blocks:
+                assert self.ended is not None
+                self.ended()
+            if not finished:
+                self._drop(waiter)
+        return finished
+
+    def _wait_for(self, done: threading.Lock, timeout_s: float | None) -> bool:
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = LOOK_INTERVAL_S if deadline_s is None else min(LOOK_INTERVAL_S, deadline_s - time.monotonic())
+            if left_s <= 0:
+                return done.acquire(blocking=False)
+            if done.acquire(timeout=left_s):
+                return True
+            self._check_alive()

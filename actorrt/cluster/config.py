@@ -1,0 +1,98 @@
+"""What a process of the cluster is told at its birth.
+
+Both structs travel as msgpack over an inherited pipe or socket pair, never on a command line and never in the
+environment (the token is inside, and left out of their ``repr``). They are *not* messages: parent and child are always
+of the same version.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from actorrt.kernel.message import Address
+from actorrt.wire.records import Environment, JobConfig
+
+WORKER_ENTRY = "actorrt.api.worker_process:run_worker"
+"""Called in the forked child as ``run_worker(WorkerConfig)``. Named by string: the zygote preloads it, and what
+composes a worker may stand above this layer (it installs the api's runtime)."""
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node process needs to run. Written by ``bootstrap``, read by ``process``."""
+
+    node_id: bytes
+    cluster_id: bytes
+    token: bytes
+    is_head: bool
+    gcs: str
+    """Process address of the head; empty on the head itself."""
+    session_dir: str = ""
+    sockets_dir: str = ""
+    """Short (socket paths have 108 bytes at most), and this node's alone: removed with it."""
+    host: str
+    """IP address or host name for people, and the interface tcp endpoints are bound to."""
+    port: int | None = None
+    """TCP port for other machines and ``actorrt start``: 0 picks one, None listens on this machine only."""
+    name: str = ""
+    resources: dict[str, int] = {}
+    """Fixed-point (1/10000)."""
+    labels: dict[str, str] = {}
+    parent_pid: int = 0
+    """Fate sharing: the node ends when this process ends. 0: it lives until it is stopped."""
+    public: bool = False
+    """Started by ``actorrt start``: found by ``"auto"``, ended by ``actorrt stop``."""
+    transport: str = "unix"
+    """Scheme of the endpoints on this machine: ``unix`` or ``ipc`` (ZeroMQ)."""
+    worker_entry: str = WORKER_ENTRY
+    spawn_workers: bool = False
+    """Start workers as fresh interpreters instead of forking the zygote (where fork is unsafe)."""
+    lock_fds: tuple[int, ...] = ()
+    """Inherited locks on the session and the sockets folder, held while this process lives."""
+    ready_fd: int = -1
+    """Inherited pipe: takes one ``NodeReady``; its end of file says that every process of the node is gone."""
+
+    def __repr__(self) -> str:
+        return f"NodeConfig({self.node_id.hex()}, is_head={self.is_head}, session_dir={self.session_dir!r})"
+
+
+class NodeReady(msgspec.Struct, frozen=True, kw_only=True):
+    """A node process reports that it serves (or, with ``error``, why it cannot)."""
+
+    pid: int = 0
+    address: str = ""
+    """Process address of the node: comma-joined endpoints."""
+    gcs: str = ""
+    """Process address of the head."""
+    node_id: bytes = b""
+    cluster_id: bytes = b""
+    session_dir: str = ""
+    error: str = ""
+    traceback: str = ""
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker process needs to run."""
+
+    worker_id: bytes
+    node_id: bytes
+    cluster_id: bytes
+    token: bytes
+    raylet: Address
+    gcs: Address
+    job: JobConfig
+    environment: Environment = Environment()
+    """Its variables are already set when the entry point is called."""
+    session_dir: str
+    sockets_dir: str
+    log_dir: str
+    node_host: str
+    """IP address or host name for people."""
+    node_name: str = ""
+    node_labels: dict[str, str] = {}
+    listen: tuple[str, ...] = ()
+    """Endpoints to listen on, best first (a tcp port of 0 is chosen at bind)."""
+    transport: str = "unix"
+    entry: str = WORKER_ENTRY
+
+    def __repr__(self) -> str:
+        return f"WorkerConfig({self.worker_id.hex()}, job={self.job.job_id.hex()}, raylet={self.raylet})"

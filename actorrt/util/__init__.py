@@ -1,0 +1,34 @@
+"""Helpers around the core. Each is imported on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actorrt.api.cluster_info import get_node_ip_address
+    from actorrt.api.verbs import list_named_actors
+    from actorrt.util import scheduling_strategies
+
+# Where each public name lives.
+_HOMES = {
+    "get_node_ip_address": "actorrt.api.cluster_info",
+    "list_named_actors": "actorrt.api.verbs",
+}
+_MODULES = ("scheduling_strategies",)
+
+__all__ = ["get_node_ip_address", "list_named_actors", "scheduling_strategies"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,84 @@
+"""Sending the items of a generator as it yields them.
+
+Items go out in batches while the generator is quick, and at once when it is not: an item that is held back while the
+next one is being made is handed over by a timer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from actorrt.wire.records import RefInfo, Result, Value
+from actorrt.worker.messages import ItemsProduced
+
+ITEMS_HELD_MAX = 64
+ITEMS_BYTES_HELD_MAX = 256 * 1024
+ITEMS_TIMER_S = 0.005
+QUICK_S = 0.0005
+
+
+class ItemSender:
+    """Items of one task.
+
+    Args:
+        task_id: whose items.
+        post: hands a message to the worker machine.
+        lend: registers the receiver of refs with their owners.
+        call_soon: runs a callback on the I/O loop after a delay.
+    """
+
+    def __init__(
+        self,
+        task_id: bytes,
+        post: Callable[[ItemsProduced], None],
+        lend: Callable[[tuple[RefInfo, ...]], None],
+        call_soon: Callable[[Callable[[], None], float], None],
+    ) -> None:
+        self.count = 0
+        self._task_id = task_id
+        self._post = post
+        self._lend = lend
+        self._call_soon = call_soon
+        self._held: list[tuple[int, Result]] = []
+        self._held_bytes = 0
+        self._last_s = 0.0
+        self._timer_armed = False
+        self._lock = threading.Lock()
+        """Held while a batch is handed over, so that two threads cannot swap batches."""
+
+    def send(self, value: Value) -> None:
+        """One item more (which the caller still holds: with it live the refs inside)."""
+        if value.refs:
+            self._lend(value.refs)
+        now = time.perf_counter()
+        is_quick = now - self._last_s < QUICK_S
+        self._last_s = now
+        with self._lock:
+            self._held.append((self.count, value))
+            self.count += 1
+            self._held_bytes += value.size_bytes()
+            wait = is_quick and len(self._held) < ITEMS_HELD_MAX and self._held_bytes < ITEMS_BYTES_HELD_MAX
+            if not wait:
+                self._flush()
+                return
+            if self._timer_armed:
+                return
+            self._timer_armed = True
+        self._call_soon(self._by_timer, ITEMS_TIMER_S)
+
+    def flush(self) -> None:
+        """Hand over what is held (before the task's outcome)."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._held_bytes = 0
+            self._post(ItemsProduced(self._task_id, tuple(held)))
+
+    def _by_timer(self) -> None:
+        self._timer_armed = False
+        self.flush()

@@ -1,0 +1,157 @@
+"""Read objects of the node's store from any of its processes, without a copy.
+
+``Reader.view`` turns a pinned place into a read-only memoryview. Each view has an *exporter* of its own at the bottom;
+slices, NumPy arrays and Arrow buffers made from the view keep it alive. When the last of them is gone, the exporter
+dies and ``released`` is called with the object's number (or with what the caller gave instead): once per view, so one
+pin each. That happens wherever the garbage collector runs, in any thread, perhaps inside another call of yours:
+``released`` may only note it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import pathlib
+import pickle
+import weakref
+import zlib
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from actorrt.store import layout
+from actorrt.store.base import Location, Place, SpilledAt
+from actorrt.store.errors import ObjectDamaged
+from actorrt.store.segment import Mappings
+
+ReadSpilled = Callable[[SpilledAt], bytes | bytearray]
+
+
+class _Alive(weakref.ref[Any]):
+    """Notices the end of an exporter; holds the mapping under it."""
+
+    __slots__ = ("memory", "pin")
+
+    memory: object
+    pin: object
+
+
+class Exports:
+    """Read-only views on raw memory whose end is noticed."""
+
+    def __init__(self, released: Callable[[Any], None]) -> None:
+        self._released = released
+        self._alive: dict[int, _Alive] = {}
+        self._types: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def export(self, memory: object, address: int, size_bytes: int, pin: object) -> memoryview:
+        """``memory`` keeps the address mapped; it is held until the last view is gone."""
+        # ctypes makes a new class (50 us) for each length, so the exporter is rounded up and the view cut to size.
+        bits = size_bytes.bit_length()
+        kind = self._types.get(bits)
+        if kind is None:
+            kind = self._types[bits] = ctypes.c_ubyte * (1 << bits)
+        exporter = kind.from_address(address)
+        alive = _Alive(exporter, self._gone)
+        alive.memory = memory
+        alive.pin = pin
+        self._alive[id(alive)] = alive
+        # PickleBuffer.raw: ctypes says "<B", which memoryview cannot index; this makes it plain bytes.
+        return pickle.PickleBuffer(exporter).raw()[:size_bytes].toreadonly()
+
+    def _gone(self, alive: weakref.ref[Any]) -> None:
+        assert isinstance(alive, _Alive)
+        self._alive.pop(id(alive), None)
+        self._released(alive.pin)
+
+
+class Reader:
+    """Attached read-only to the store whose segments are ``directory/prefix-*``."""
+
+    def __init__(
+        self,
+        directory: str,
+        prefix: str,
+        released: Callable[[Any], None],
+        *,
+        read_spilled: ReadSpilled | None = None,
+    ) -> None:
+        """``read_spilled`` reads from spill directories that are not local (``disk.read_slice``)."""
+        self._mappings = Mappings(directory, prefix, writable=False)
+        self._released = released
+        self._exports = Exports(released)
+        self._read_spilled = read_spilled
+
+    @property
+    def views(self) -> int:
+        """How many are alive."""
+        return len(self._exports)
+
+    def view(self, place: Place, pin: object = None) -> memoryview:
+        """The bytes of an object that was pinned for us; the pin is released when the view and all made from it is
+        gone.
+
+        Raises StaleLocation if it was not pinned, ObjectDamaged if a spill file is not what it should be; the pin is
+        released then too.
+        """
+        pin = place.number if pin is None else pin
+        try:
+            if isinstance(place, SpilledAt):
+                # A mapped file needs no pin (it stays mapped when removed), nor does a copy.
+                view = self._spilled(place)
+                self._released(pin)
+                return view
+            return self._in_memory(place, pin)
+        except BaseException:
+            self._released(pin)
+            raise
+
+    def _in_memory(self, place: Location, pin: object) -> memoryview:
+        mapping = self._mappings[place.segment]
+        layout.check_sealed(mapping.view, place.offset, place.size_bytes, place.number)
+        return self._exports.export(mapping.memory, mapping.address + place.offset, place.size_bytes, pin)
+
+    def _spilled(self, place: SpilledAt) -> memoryview:
+        path = local_path(place.uri)
+        if path is not None:
+            view = map_slice(pathlib.Path(path) / place.name, place)
+        elif self._read_spilled is not None:
+            view = memoryview(self._read_spilled(place)).toreadonly()
+        else:
+            raise ObjectDamaged(f"nothing here can read from {place.uri}")
+        if view.nbytes != place.size_bytes or zlib.crc32(view) != place.checksum:
+            raise ObjectDamaged(f"{place.name} in {place.uri}: the bytes at {place.offset} are not what was written")
+        return view
+
+    def close(self) -> None:
+        """No more views; those alive stay good."""
+        self._mappings.clear()
+
+
+def local_path(uri: str) -> str | None:
+    """The directory behind a plain path or a file:// URI, None for anything else."""
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else None
+
+
+def map_slice(path: pathlib.Path, place: SpilledAt) -> memoryview:
+    """A read-only view of part of a file; stays good when the file is removed."""
+    if not place.size_bytes:
+        return memoryview(b"")
+    start = place.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    skip = place.offset - start
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            memory = mmap.mmap(descriptor, skip + place.size_bytes, prot=mmap.PROT_READ, offset=start)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        raise ObjectDamaged(f"{path}: {error}") from error
+    return memoryview(memory)[skip:].toreadonly()

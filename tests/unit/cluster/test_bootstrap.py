@@ -1,0 +1,72 @@
+"""What is decided before a node process is started; tests/e2e starts some."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from actorrt.cluster import bootstrap, session
+from actorrt.cluster.addresses import ClusterAddress
+from actorrt.cluster.token import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, read_session_token
+
+
+@pytest.fixture(autouse=True)
+def no_token(tmp_path, monkeypatch):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(TOKEN_PATH_VARIABLE, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".actorrt").mkdir()
+    (tmp_path / ".actorrt" / "auth_token").write_text("of the user")
+
+
+def descriptors() -> list[str]:
+    return sorted(entry.name for entry in Path("/dev/fd").iterdir())
+
+
+def cluster(session_dir="") -> ClusterAddress:
+    return ClusterAddress(address="a", gcs="unix:///g", raylet="unix:///g", token=b"t", session_dir=session_dir)
+
+
+def test_tokens(monkeypatch):
+    private = bootstrap._token_for(None, public=False)
+    assert private != bootstrap._token_for(None, public=False)
+    assert bootstrap._token_for(None, public=True) == b"of the user"
+    assert bootstrap._token_for(cluster(), public=True) == b"t"
+    monkeypatch.setenv(TOKEN_VARIABLE, "chosen")
+    assert bootstrap._token_for(None, public=False) == b"chosen"
+
+
+def test_sessions(root):
+    made, fd = bootstrap._session_for(root, None, b"secret")
+    assert read_session_token(made) == b"secret"
+    same, second_fd = bootstrap._session_for(root, cluster(str(made)), b"secret")
+    assert same == made
+    for elsewhere in ("", str(root / "session_elsewhere"), str(root.parent / made.name)):
+        other, other_fd = bootstrap._session_for(root, cluster(elsewhere), b"secret")
+        assert other != made
+        os.close(other_fd)
+    os.close(fd)
+    assert session.is_held(made)
+    os.close(second_fd)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [({"num_cpus": -1}, ValueError), ({"resources": {"GPU": 1}}, ValueError), ({"x": 1}, TypeError)],
+)
+def test_nonsense_leaves_nothing(root, arguments, error):
+    with pytest.raises(error):
+        bootstrap.start_node(**arguments)
+    assert list(root.iterdir()) == []
+
+
+def test_failing_to_launch_leaves_no_sockets(root, monkeypatch):
+    def fail(*_arguments):
+        raise OSError("no processes any more")
+
+    monkeypatch.setattr(bootstrap, "_launch", fail)
+    open_before = descriptors()
+    with pytest.raises(OSError, match="no processes"):
+        bootstrap.start_node(num_cpus=1)
+    assert list((root / "s").iterdir()) == []
+    assert descriptors() == open_before

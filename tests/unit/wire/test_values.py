@@ -1,0 +1,142 @@
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actorrt.kernel.limits import BUFFER_OUT_OF_BAND_BYTES_MIN
+from actorrt.wire import values
+from actorrt.wire.records import Buffer, RefInfo, Value
+
+LARGE = BUFFER_OUT_OF_BAND_BYTES_MIN
+REF = RefInfo(b"o" * 20, "owner")
+
+
+class Referrer:
+    """Pickles like an ObjectRef."""
+
+    def __init__(self, info=REF, fails=False):
+        self.info = info
+        self.fails = fails
+
+    def __reduce__(self):
+        values.note_ref(self.info)
+        if self.fails:
+            raise pickle.PicklingError("only cloudpickle can")
+        return Referrer, (self.info,)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+        max_leaves=20,
+    )
+)
+def test_plain_values_come_back(value):
+    assert values.loads(values.dumps(value)) == value
+
+
+def test_none_is_one_byte():
+    assert values.dumps(None) == values.NONE_VALUE
+    assert values.NONE_VALUE.size_bytes() == 1
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1])
+def test_large_buffers_travel_beside_the_stream_uncopied_and_come_back_read_only(size):
+    array = np.arange(size, dtype=np.uint8)
+    value = values.dumps([array, array])
+    assert len(value.buffers) == (1 if size >= LARGE else 0) + (1 if len(value.data) == 1 else 0)
+    first, second = values.loads(value)
+    assert (first == array).all()
+    if size >= LARGE:
+        assert not first.flags.writeable
+        assert first.base is not None
+        assert np.shares_memory(first, second)
+
+
+def test_a_snapshot_is_taken():
+    array = np.zeros(LARGE, dtype=np.uint8)
+    value = values.dumps(array)
+    array[:] = 7
+    assert not values.loads(value).any()
+
+
+def test_a_large_stream_travels_as_a_buffer_too():
+    text = "x" * (LARGE + 1)
+    value = values.dumps(text)
+    assert len(value.data) == 1
+    assert value.size_bytes() > LARGE
+    assert values.loads(value) == text
+
+
+def test_what_the_c_pickler_refuses_goes_by_value():
+    offset = 3
+    assert values.loads(values.dumps(lambda x: x + offset))(4) == 7
+
+    class Local:
+        pass
+
+    assert type(values.loads(values.dumps(Local()))).__name__ == "Local"
+
+
+def test_what_nobody_can_pickle_raises():
+    with pytest.raises(TypeError):
+        values.dumps(x for x in ())
+
+
+def test_classes_of_the_users_script_go_by_value():
+    """Another process has another ``__main__``."""
+    script = """
+        import subprocess, sys
+        from actorrt.wire import values
+        class Point:
+            x = 5
+        reader = "import sys, pickle; print(pickle.loads(sys.stdin.buffer.read()).x)"
+        data = values.dumps(Point()).data
+        done = subprocess.run([sys.executable, "-c", reader], input=data, capture_output=True, check=True)
+        print(done.stdout.decode())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.split() == ["5"]
+
+
+def test_refs_report_themselves_once_also_when_cloudpickle_has_to_help():
+    assert values.dumps([Referrer(), Referrer()]).refs == (REF, REF)
+    assert values.dumps([Referrer(), lambda: None]).refs == (REF,)
+
+
+def test_refs_of_an_inner_value_are_not_those_of_the_outer_one():
+    class Nests:
+        def __reduce__(self):
+            self.inner = values.dumps(Referrer())
+            return (object, ())
+
+    nests = Nests()
+    assert values.dumps([nests, 1]).refs == ()
+    assert nests.inner.refs == (REF,)
+
+
+def test_nobody_collects_outside_and_after_a_failure():
+    assert not values.note_ref(REF)
+    with pytest.raises(Exception, match="only cloudpickle"):
+        values.dumps(Referrer(fails=True))
+    assert not values.note_ref(REF)
+
+
+def test_slots_keep_their_index():
+    slot = values.loads(values.dumps(values.Slot(4)))
+    assert type(slot) is values.Slot
+    assert slot.index == 4
+
+
+def test_memoryviews_of_the_wire_are_enough():
+    value = values.dumps(np.arange(LARGE))
+    received = Value(value.data, tuple(Buffer(memoryview(bytes(b.data))) for b in value.buffers))
+    assert (values.loads(received) == np.arange(LARGE)).all()
