@@ -248,4 +248,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+TestStoreMachine.settings = settings(max_examples=6, stateful_step_count=40, deadline=None)
