@@ -18,8 +18,6 @@ SEND_QUEUE_MESSAGES_MAX: Final = 100_000
 CONNECT_ATTEMPT_TIMEOUT_S: Final = 5.0
 
 # ---- values
-INLINE_VALUE_BYTES_MAX: Final = 100 * 1024
-"""Values up to this size live in their owner's memory and travel inside messages."""
 BUFFER_OUT_OF_BAND_BYTES_MIN: Final = 64 * 1024
 """Pickle buffers from this size travel as frames of their own."""
 FUNCTION_BYTES_WARN: Final = 10 << 20
@@ -29,7 +27,6 @@ FUNCTION_BYTES_MAX: Final = 100 << 20
 # ---- owner
 PUSH_DEPTH_MAX: Final = 1000
 """Tasks pushed to one worker and not finished."""
-PUSH_DEPTH_START: Final = 2
 OUTCOMES_HELD_MAX: Final = 64
 """Outcomes of quick functions a worker hands over together (``worker.executor``)."""
 PUSH_TARGET_S: Final = 0.010
