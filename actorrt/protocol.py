@@ -9,6 +9,7 @@ import types
 from typing import Any, Union
 
 import actorrt.gcs.messages
+import actorrt.objects.messages
 import actorrt.owner.messages
 import actorrt.raylet.messages
 import actorrt.worker.messages
@@ -34,6 +35,7 @@ MESSAGES: tuple[type[Message], ...] = (
     *_messages_of(actorrt.raylet.messages),
     *_messages_of(actorrt.owner.messages),
     *_messages_of(actorrt.worker.messages),
+    *_messages_of(actorrt.objects.messages),
 )
 
 Body: Any = Union[MESSAGES]  # noqa: UP007 - built at run time

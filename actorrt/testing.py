@@ -15,6 +15,7 @@ from typing import Any, Self
 from actorrt.api import cluster_info, connection
 from actorrt.api.inprocess import InProcessCluster
 from actorrt.cluster.bootstrap import NodeHandle, start_node
+from actorrt.cluster.spilling import read_spilling
 
 __all__ = ["Cluster"]
 
@@ -27,7 +28,8 @@ _BOOTSTRAP_NAMES = {
     "labels": "labels",
     "node_name": "name",
 }
-_IGNORED = {"include_dashboard", "dashboard_port", "_system_config"}
+_SPILLING_NAMES = {"object_spilling_directory", "_system_config"}
+_IGNORED = {"include_dashboard", "dashboard_port"}
 
 
 class ProcessNode:
@@ -111,15 +113,18 @@ class Cluster:
 
         Args:
             wait: accepted for compatibility; joining takes milliseconds.
-            node_args: num_cpus, num_gpus, memory, object_store_memory (bytes), resources, labels, node_name.
+            node_args: num_cpus, num_gpus, memory, object_store_memory (bytes), object_spilling_directory, resources,
+                labels, node_name, _system_config (``object_spilling_config`` and its like).
         """
         del wait
-        arguments: dict[str, Any] = {}
+        spilling = read_spilling(node_args.get("object_spilling_directory"), node_args.get("_system_config"))
+        arguments: dict[str, Any] = {"spilling": spilling}
         for name, value in node_args.items():
             if name in _BOOTSTRAP_NAMES:
                 arguments[_BOOTSTRAP_NAMES[name]] = value
-            elif name not in _IGNORED:
-                raise TypeError(f"add_node() has no argument {name!r}; it takes {sorted(_BOOTSTRAP_NAMES)}")
+            elif name not in _IGNORED | _SPILLING_NAMES:
+                names = sorted(set(_BOOTSTRAP_NAMES) | _SPILLING_NAMES)
+                raise TypeError(f"add_node() has no argument {name!r}; it takes {names}")
         node = self._start_embedded(arguments) if self.in_process else self._start_process(arguments)
         if self.head_node is None:
             self.head_node = node
@@ -130,7 +135,13 @@ class Cluster:
     def _start_embedded(self, arguments: dict[str, Any]) -> Any:
         if self._embedded is None:
             self._embedded = InProcessCluster()
-        return self._embedded.add_node(**{"num_cpus": 1, **arguments})
+        try:
+            return self._embedded.add_node(**{"num_cpus": 1, **arguments})
+        except BaseException:
+            if not self._embedded.nodes:
+                self._embedded.stop()
+                self._embedded = None
+            raise
 
     def _start_process(self, arguments: dict[str, Any]) -> ProcessNode:
         join = None if self.head_node is None else self.head_node.handle.cluster

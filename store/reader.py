@@ -37,6 +37,13 @@ class _Alive(weakref.ref[Any]):
     pin: object
 
 
+_in_use: dict[int, Exports] = {}
+"""Those with views alive. A weak reference that becomes garbage together with what it refers to never calls back: so
+the books must outlive the views, even when nobody else knows them any more. (And what they call must lead to no view,
+or none ever ends.)
+"""
+
+
 class Exports:
     """Read-only views on raw memory whose end is noticed."""
 
@@ -60,12 +67,17 @@ class Exports:
         alive.memory = memory
         alive.pin = pin
         self._alive[id(alive)] = alive
+        _in_use[id(self)] = self
         # PickleBuffer.raw: ctypes says "<B", which memoryview cannot index; this makes it plain bytes.
         return pickle.PickleBuffer(exporter).raw()[:size_bytes].toreadonly()
 
     def _gone(self, alive: weakref.ref[Any]) -> None:
         assert isinstance(alive, _Alive)
         self._alive.pop(id(alive), None)
+        if not self._alive:
+            _in_use.pop(id(self), None)
+            if self._alive:  # another thread made a view in between
+                _in_use[id(self)] = self
         self._released(alive.pin)
 
 

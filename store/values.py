@@ -41,7 +41,15 @@ class Plan(NamedTuple):
 
 
 def _raw(buffer: Buffer) -> memoryview:
+    # Never a PickleBuffer over a memoryview: when the two die in a reference cycle (a traceback is enough), CPython
+    # 3.11 may clear the memoryview first, and crashes.
+    if isinstance(buffer, memoryview) and buffer.c_contiguous:
+        return buffer if buffer.format == "B" and buffer.ndim == 1 else _as_bytes(buffer)
     return (buffer if isinstance(buffer, pickle.PickleBuffer) else pickle.PickleBuffer(buffer)).raw()
+
+
+def _as_bytes(view: memoryview) -> memoryview:
+    return view.cast("B") if view.nbytes else memoryview(b"")  # what has no bytes cannot be cast
 
 
 def plan(stream: Buffer, buffers: Sequence[Buffer] = ()) -> Plan:

@@ -119,12 +119,14 @@ class ActorMethod:
         shape.check(args, kwargs, template.spec.function_name)
         if handle._meta.max_pending_calls >= 0:
             handle._check_pending(runtime)
-        data, buffers, dependencies, refs = pack(args, kwargs, template.spec.function_name)
+        name = template.spec.function_name
+        data, buffers, dependencies, refs, held = pack(args, kwargs, name, runtime.put_pickled)
         parent = current_task.get()
         parent_id = b"" if parent is None else parent.task_id
         actor_id = handle._actor_id
         task = Task(runtime.new_task_id(), template, data, buffers, dependencies, refs, actor_id, parent_id)
         submitted = runtime.submit(task)
+        del held
         return ObjectRefGenerator(task, runtime) if template.spec.is_streaming else submitted
 
     def __repr__(self) -> str:
@@ -189,7 +191,7 @@ class ActorHandle:
             max_retries=retries,
             method_name=name,
             concurrency_group=chosen.concurrency_group,
-            retry_exceptions=values.dumps(chosen.retry_exceptions) if chosen.retry_exceptions else None,
+            retry_exceptions=values.inline(chosen.retry_exceptions) if chosen.retry_exceptions else None,
         )
         info = meta.methods.get(name)
         prepared = (runtime.exports.template(spec, None), _shape_from(info))
@@ -288,7 +290,8 @@ class ActorClass:
         prepared = self._prepared
         if prepared is None or prepared.runtime is not runtime:
             prepared = self._prepared = self._prepare(runtime)
-        data, buffers, dependencies, refs = pack(args, kwargs, self._name)
+        # Inline, however large: the actor may be made again when its creator is gone.
+        data, buffers, dependencies, refs, _ = pack(args, kwargs, self._name)
         spec = msgspec.structs.replace(
             prepared.spec,
             actor_id=runtime.new_task_id(),

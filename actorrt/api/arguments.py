@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from actorrt.api.refs import ObjectRef
+from actorrt.kernel.limits import INLINE_VALUE_BYTES_MAX
 from actorrt.wire import values
 from actorrt.wire.records import Buffer, RefInfo
 
@@ -14,17 +16,36 @@ _PLAIN = frozenset({int, float, bool, type(None)})
 """Types that hold no ref and no large buffer and are pickled by C alone."""
 
 
+class Packed(NamedTuple):
+    """Arguments as bytes."""
+
+    data: bytes
+    buffers: tuple[Buffer, ...] = ()
+    dependencies: tuple[RefInfo, ...] = ()
+    """Top-level refs in slot order; behind them that of the stored arguments (``values.ARGUMENTS_STORED``)."""
+    refs: tuple[RefInfo, ...] = ()
+    """Refs nested in values."""
+    held: ObjectRef[Any] | None = None
+    """Keeps the stored arguments until the call has been submitted."""
+
+
+_NOTHING = Packed(b"")
+
+
 def pack(
-    args: tuple[Any, ...], kwargs: dict[str, Any], name: str
-) -> tuple[bytes, tuple[Buffer, ...], tuple[RefInfo, ...], tuple[RefInfo, ...]]:
-    """Return (pickle, buffers, top-level refs in slot order, refs nested in values).
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+    put: Callable[[values.Pickled], ObjectRef[Any] | None] | None = None,
+) -> Packed:
+    """Serialise arguments. ``put`` stores large ones as an object of ours, if it can.
 
     Raises TypeError, naming the function, for what cannot be pickled.
     """
     if not args and not kwargs:
-        return b"", (), (), ()
+        return _NOTHING
     if not kwargs and all(type(argument) in _PLAIN for argument in args):
-        return pickle.dumps((args, kwargs), 5), (), (), ()
+        return Packed(pickle.dumps((args, kwargs), 5))
     dependencies: list[RefInfo] = []
     for argument in args:
         if type(argument) is ObjectRef:
@@ -36,10 +57,18 @@ def pack(
                 kwargs = {k: _slot(a, dependencies) for k, a in kwargs.items()}
                 break
     try:
-        data, buffers, refs = values.collecting((args, kwargs))
+        pickled = values.collecting((tuple(values.compact(a) for a in args), kwargs))
     except Exception as error:
         raise TypeError(f"an argument of {name} cannot be pickled: {type(error).__name__}: {error}") from error
-    return data, buffers, tuple(dependencies), refs
+    if not pickled.buffers and len(pickled.data) <= INLINE_VALUE_BYTES_MAX:
+        return Packed(pickled.data, (), tuple(dependencies), pickled.refs)
+    if put is not None and pickled.size_bytes() > INLINE_VALUE_BYTES_MAX:
+        held = put(pickled)
+        if held is not None:
+            dependencies.append(RefInfo(held._id, held._owner))
+            return Packed(values.ARGUMENTS_STORED, (), tuple(dependencies), (), held)
+    snapshot = pickled.snapshot()
+    return Packed(snapshot.data, snapshot.buffers, tuple(dependencies), snapshot.refs)
 
 
 def _slot(argument: Any, dependencies: list[RefInfo]) -> Any:

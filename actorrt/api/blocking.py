@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from actorrt.kernel.context import current_task
 from actorrt.owner.tasks import Waiter
 from actorrt.wire.records import RefInfo
 
+QUICK_S = 0.005
+"""An answer that comes within this time is no reason to give the CPU to others."""
 LOOK_INTERVAL_S = 1.0
 """A waiting thread looks this often whether its runtime still lives, whatever else may be wrong."""
 
@@ -58,6 +62,27 @@ class Blocker:
             if not finished:
                 self._drop(waiter)
         return finished
+
+    def wait_future(self, future: Future[Any], deadline_s: float | None) -> bool:
+        """Wait until the future is done, whatever it holds; False: the time was up."""
+        done = threading.Lock()
+        done.acquire()
+        future.add_done_callback(lambda _future: done.release())
+        left_s = None if deadline_s is None else deadline_s - time.monotonic()
+        if left_s is not None and left_s <= QUICK_S:
+            return done.acquire(timeout=max(0.0, left_s))
+        if done.acquire(timeout=QUICK_S):
+            return True
+        blocks = self.began is not None and current_task.get() is not None
+        if blocks:
+            assert self.began is not None
+            self.began()
+        try:
+            return self._wait_for(done, None if deadline_s is None else deadline_s - time.monotonic())
+        finally:
+            if blocks:
+                assert self.ended is not None
+                self.ended()
 
     def _wait_for(self, done: threading.Lock, timeout_s: float | None) -> bool:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s

@@ -87,8 +87,8 @@ def init(address: str | None = None, **arguments: Any) -> Context:
         address: None: the one ``ACTORRT_ADDRESS`` names, else the running ``actorrt start`` cluster, else start one;
             ``"auto"``: like None but ConnectionError when there is none; ``"local"``: always start one; else
             ``host:port`` or a ``unix://`` address to join.
-        arguments: num_cpus, num_gpus, resources, labels, object_store_memory (bytes), namespace, runtime_env,
-            ignore_reinit_error, log_to_driver, ... as in Ray.
+        arguments: num_cpus, num_gpus, resources, labels, object_store_memory (bytes), object_spilling_directory,
+            namespace, runtime_env, ignore_reinit_error, log_to_driver, ... as in Ray.
 
     Raises:
         RuntimeError: already initialised (unless ``ignore_reinit_error``), or an unknown argument.
@@ -159,6 +159,7 @@ def _begin_node(options: InitOptions) -> StartingNode:
         num_gpus=_float(options.num_gpus),
         memory=_float(options.memory),
         object_store_memory=options.object_store_memory_bytes,
+        spilling=options.spilling,
         resources={k: v / FIXED_POINT for k, v in options.resources.items()},
         labels=options.labels,
         name=options.node_name,

@@ -13,6 +13,7 @@ import msgspec
 from actorrt.gcs.messages import ExportFunction
 from actorrt.kernel.limits import FUNCTION_BYTES_MAX, FUNCTION_BYTES_WARN
 from actorrt.owner.tasks import Template
+from actorrt.wire import reducers
 from actorrt.wire.records import JobConfig, LeaseSpec, TaskTemplate
 
 logger = logging.getLogger("actorrt")
@@ -69,7 +70,7 @@ class Exports:
         import cloudpickle
 
         try:
-            pickled = cloudpickle.dumps(thing, 5)
+            pickled = reducers.dumps(cloudpickle.Pickler, thing)
         except Exception as error:
             raise TypeError(f"{name} cannot be pickled, so it cannot run elsewhere: {error}") from error
         if len(pickled) > FUNCTION_BYTES_MAX:

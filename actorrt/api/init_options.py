@@ -8,6 +8,7 @@ is still to come.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from actorrt.api.option_values import (
     read_flag,
     read_text,
 )
+from actorrt.cluster.spilling import CONFIG_NAMES, Spilling, read_spilling
 from actorrt.scheduling import labels
 from actorrt.scheduling.resources import QUANTITY_MAX, UNIT
 from actorrt.wire.records import Environment
@@ -33,6 +35,7 @@ LOCAL_ONLY: Final = (
     "num_gpus",
     "resources",
     "labels",
+    "object_spilling_directory",
     "object_store_memory",
     "_memory",
     "_node_name",
@@ -68,7 +71,8 @@ class InitOptions(msgspec.Struct, frozen=True, kw_only=True):
     node_name: str = ""
     node_ip_address: str = ""
     temp_dir: str = ""
-    object_spilling_directory: str = ""
+    spilling: Spilling = Spilling()
+    """Where objects go when memory is short, of ``object_spilling_directory`` or ``_system_config``."""
     system_config: dict[str, Any] = {}
     explicit: tuple[str, ...] = ()
     """Names of the arguments that were given, sorted."""
@@ -147,6 +151,7 @@ def init_options(address: str | None = None, **given: Any) -> InitOptions:
     given = {name: value for name, value in given.items() if value is not None}
     _refuse_names(given)
     built_in = parse_built_in_resources(given, memory="_memory")
+    system_config = _read_system_config(given.get("_system_config", {}))
     return InitOptions(
         address=_read_address(address),
         num_cpus=built_in.get("CPU", 0) if "num_cpus" in given else None,
@@ -165,8 +170,8 @@ def init_options(address: str | None = None, **given: Any) -> InitOptions:
         node_name=read_text(given, "_node_name", may_be_empty=False),
         node_ip_address=read_text(given, "_node_ip_address", may_be_empty=False),
         temp_dir=read_text(given, "_temp_dir", may_be_empty=False),
-        object_spilling_directory=read_text(given, "object_spilling_directory", may_be_empty=False),
-        system_config=_read_system_config(given.get("_system_config", {})),
+        spilling=read_spilling(read_text(given, "object_spilling_directory", may_be_empty=False), system_config),
+        system_config=system_config,
         explicit=tuple(sorted(given)),
     )
 
@@ -215,4 +220,8 @@ def _read_logging_level(level: object) -> int:
 def _read_system_config(config: object) -> dict[str, Any]:
     if not isinstance(config, Mapping) or not all(isinstance(name, str) for name in config):
         raise TypeError(f"_system_config must be a dict with strings as keys, got {config!r}")
+    unknown = sorted(set(config) - set(CONFIG_NAMES))
+    if unknown:
+        names = ", ".join(unknown)
+        warnings.warn(f"_system_config: no effect of {names}; known are {', '.join(CONFIG_NAMES)}", stacklevel=5)
     return dict(config)

@@ -8,20 +8,29 @@ are shared.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
 import os
 import random
 import secrets
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from actorrt.api.driver import Driver, join_cluster
 from actorrt.api.loop_thread import LoopThread
 from actorrt.api.worker_host import WorkerHost
+from actorrt.cluster import session
 from actorrt.cluster.addresses import ClusterAddress
-from actorrt.cluster.config import WorkerConfig
+from actorrt.cluster.bootstrap import store_config
+from actorrt.cluster.bulk import BulkError, Source
+from actorrt.cluster.config import StoreConfig, WorkerConfig, store_prefix
 from actorrt.cluster.hardware import default_labels, node_resources
 from actorrt.cluster.network import make_hub, make_inproc_router
+from actorrt.cluster.spilling import Spilling
+from actorrt.cluster.storage import NodeStorage, make_objects
 from actorrt.gcs.actor import GCS, make_gcs
 from actorrt.gcs.messages import NodeRegistered, RegisterNode
 from actorrt.kernel.clock import MonotonicClock
@@ -49,7 +58,10 @@ class InProcessCluster:
         self.token = secrets.token_bytes(32)
         self.nodes: list[InProcessNode] = []
         self.name = secrets.token_hex(4)
+        self.storages: dict[str, NodeStorage] = {}
+        """By endpoint: where nodes read each other's objects."""
         self._count = 0
+        atexit.register(self.stop)  # or its segments would stay until another cluster starts
 
     @property
     def head(self) -> InProcessNode:
@@ -69,10 +81,29 @@ class InProcessCluster:
         )
         return router
 
-    def add_node(self, *, labels: dict[str, str] | None = None, name: str = "", **resources: Any) -> InProcessNode:
-        """Start a node (resources as for ``cluster.bootstrap.begin_node``) and wait until it has joined."""
-        offered = node_resources(host="127.0.0.1", is_head=not self.nodes, **resources)
-        node = self.thread.call(lambda: InProcessNode(self, offered, labels or {}, name))
+    def connect(self, endpoint: str, wanted: Callable[[], bool]) -> Source:
+        """Reach the objects of another node (any thread). Raises BulkError."""
+        del wanted  # there is nothing to wait for
+        storage = self.storages.get(endpoint)
+        if storage is None:
+            raise BulkError("that node has ended")
+        return storage.direct_source()
+
+    def add_node(
+        self,
+        *,
+        labels: dict[str, str] | None = None,
+        name: str = "",
+        object_store_memory: float | None = None,
+        spilling: Spilling | None = None,
+        **resources: Any,
+    ) -> InProcessNode:
+        """Start a node (arguments as for ``cluster.bootstrap.begin_node``) and wait until it has joined."""
+        store = store_config(object_store_memory, spilling)
+        offered = node_resources(
+            host="127.0.0.1", is_head=not self.nodes, object_store_memory=store.capacity_bytes, **resources
+        )
+        node = self.thread.call(lambda: InProcessNode(self, offered, labels or {}, name, store))
         self.nodes.append(node)
         node.join()
         return node
@@ -81,6 +112,7 @@ class InProcessCluster:
         """End a node and everything on it."""
         self.nodes.remove(node)
         self.thread.call(node.stop)
+        node.finish()
 
     def driver(self, namespace: str) -> Driver:
         """Join as a driver."""
@@ -104,15 +136,25 @@ class InProcessCluster:
 
     def stop(self) -> None:
         """End all nodes (last first) and the loop's thread (idempotent)."""
+        atexit.unregister(self.stop)
         while self.nodes:
-            self.thread.call(self.nodes.pop().stop)
+            node = self.nodes.pop()
+            self.thread.call(node.stop)
+            node.finish()
         self.thread.stop()
 
 
 class InProcessNode:
-    """One node: raylet and, on the first, GCS; its pool starts workers as threads."""
+    """One node: raylet, object manager and, on the first, GCS; its pool starts workers as threads."""
 
-    def __init__(self, cluster: InProcessCluster, resources: dict[str, int], labels: dict[str, str], name: str) -> None:
+    def __init__(
+        self,
+        cluster: InProcessCluster,
+        resources: dict[str, int],
+        labels: dict[str, str],
+        name: str,
+        store: StoreConfig,
+    ) -> None:
         self.cluster = cluster
         self.node_id_bytes = os.urandom(16)
         self.router = cluster.router("node")
@@ -146,6 +188,11 @@ class InProcessNode:
                     on_failure=self._failed,
                 )
             )
+        self.storage = self._make_storage(store)
+        self.objects = make_objects(
+            self.storage, self.raylet, clock=clock, loop=loop, outbox=self.router, on_failure=self._failed
+        )
+        self.shells.append(self.objects)
         self.shell = make_raylet(
             self._info,
             gcs=self.gcs,
@@ -160,6 +207,20 @@ class InProcessNode:
         self.shells.append(self.shell)
         for shell in self.shells:
             self.router.attach(shell.name, shell.post)
+
+    def _make_storage(self, store: StoreConfig) -> NodeStorage:
+        self._files = _Files(store_prefix(self.node_id_bytes))
+        endpoint = f"direct://{self.node_id}"
+        storage = self.cluster.storages[endpoint] = NodeStorage(
+            store,
+            self._files.prefix,
+            loop=self.cluster.thread.loop,
+            connect=self.cluster.connect,
+            spill_folder=self._files.spill_folder,
+            before_open=self._files.note,
+            endpoint=endpoint,
+        )
+        return storage
 
     @property
     def node_id(self) -> str:
@@ -184,7 +245,7 @@ class InProcessNode:
 
     def _failed(self, error: BaseException) -> None:
         logger.error("a component of an in-process node failed: %r", error)
-        self.cluster.thread.loop.call_soon_threadsafe(self.stop)
+        self.cluster.thread.loop.call_soon_threadsafe(self._end)
 
     def stop(self) -> None:
         """End the node as if its process had ended (loop thread, idempotent)."""
@@ -196,7 +257,19 @@ class InProcessNode:
         self.workers.clear()
         for shell in reversed(self.shells):
             shell.stop()
+        self.storage.stop()
+        self.cluster.storages.pop(self.storage.endpoint, None)
         self.router.close()
+
+    def finish(self) -> None:
+        """Remove the node's files, once it was stopped (blocks: not on the loop's thread; idempotent)."""
+        self.storage.join()
+        self._files.remove()
+
+    def _end(self) -> None:
+        """End by ourselves (loop thread)."""
+        self.stop()
+        threading.Thread(target=self.finish, name="actorrt-node-finish", daemon=True).start()
 
     # ------------------------------------------------------------------ the raylet's operations
     def _perform(self, operation: Any) -> None:
@@ -209,7 +282,7 @@ class InProcessNode:
         elif kind is FlushLogs:
             self._post(LogsFlushed(operation.request))  # threads print to this process's own streams
         elif kind is StopProcess:
-            loop.call_soon_threadsafe(self.stop)
+            loop.call_soon_threadsafe(self._end)
         else:
             raise TypeError(f"unknown operation {operation!r}")
 
@@ -262,6 +335,42 @@ class InProcessNode:
         self.cluster.thread.loop.call_soon_threadsafe(left)
 
 
+class _Files:
+    """Files of an in-process node: made with its first large object, removed with it, found by a sweep if we die."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._held_fd = -1
+
+    def _made(self) -> Path:
+        with self._lock:
+            if self._folder is None:
+                self._folder, self._held_fd = session.create_sockets_folder(session.root_folder())
+            return self._folder
+
+    def spill_folder(self) -> str:
+        """Where objects go when memory is short, unless the user says otherwise."""
+        return str(self._made() / session.SPILL)
+
+    def note(self, store: StoreConfig) -> None:
+        """For the sweep."""
+        session.write_store_record(self._made(), session.StoreRecord.of(store, self.prefix))
+
+    def remove(self) -> None:
+        """The store is closed (idempotent)."""
+        with self._lock:
+            if self._folder is not None:
+                session.remove_sockets_folder(self._folder)
+                os.close(self._held_fd)
+                self._folder = None
+
+
+def _tell(objects: Shell, src: Address, body: Message) -> None:
+    objects.post(Envelope(src, body))
+
+
 class ThreadWorker:
     """A worker whose "process" is a thread."""
 
@@ -273,6 +382,8 @@ class ThreadWorker:
             router,
             is_process=False,
             on_leave=lambda cause, _code: node.worker_left(config.worker_id, cause),
+            # Not by the router: a killed worker's thread may hold views for a while, and tells when they are gone.
+            tell_store=functools.partial(_tell, node.objects, Address(router.process, "owner")),
         )
         self._thread = threading.Thread(
             target=self.host.executor.run, name=f"actorrt-worker-{config.worker_id.hex()[:6]}", daemon=True

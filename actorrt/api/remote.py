@@ -53,13 +53,14 @@ class RemoteFunction:
         if runtime is not self._runtime:
             self._prepare(runtime)
         self._shape.check(args, kwargs, self._name)
-        data, buffers, dependencies, refs = pack(args, kwargs, self._name)
+        data, buffers, dependencies, refs, held = pack(args, kwargs, self._name, runtime.put_pickled)
         parent = current_task.get()
         parent_id = b"" if parent is None else parent.task_id
         template = self._template
         assert template is not None
         task = Task(runtime.new_task_id(), template, data, buffers, dependencies, refs, b"", parent_id)
         submitted = runtime.submit(task)
+        del held
         return ObjectRefGenerator(task, runtime) if template.spec.is_streaming else submitted
 
     def _prepare(self, runtime: Runtime) -> None:
@@ -76,7 +77,7 @@ class RemoteFunction:
             environment,
             options.name or self._name,
         )
-        retry_exceptions = values.dumps(options.retry_exceptions) if options.retry_exceptions else None
+        retry_exceptions = values.inline(options.retry_exceptions) if options.retry_exceptions else None
         spec = TaskTemplate(
             number=0,
             function_key=key,

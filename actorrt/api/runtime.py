@@ -28,13 +28,17 @@ from actorrt.api.awaiting import Awaiter
 from actorrt.api.blocking import Blocker
 from actorrt.api.environments import merged_environment
 from actorrt.api.exports import Exports
+from actorrt.api.loading import Loader, deadline_of, rebuilt
+from actorrt.api.readiness import Readiness
 from actorrt.api.refs import ObjectRef
+from actorrt.cluster.shelf import Shelf
 from actorrt.kernel.clock import MonotonicClock
-from actorrt.kernel.errors import GetTimeoutError, InternalError, LocalRayletDiedError, Overloaded
+from actorrt.kernel.errors import InternalError, LocalRayletDiedError, Overloaded
 from actorrt.kernel.ids import TaskIdSource
 from actorrt.kernel.limits import PENDING_TASKS_MAX
 from actorrt.kernel.message import Address, Message
 from actorrt.kernel.shell import Shell
+from actorrt.owner.holdings import OBJECTS
 from actorrt.owner.messages import Published
 from actorrt.owner.operations import Deliver, LosePeer, PrintLines, Wake
 from actorrt.owner.requests import (
@@ -44,7 +48,6 @@ from actorrt.owner.requests import (
     DropStream,
     DropWaiter,
     Lend,
-    PutObject,
     Release,
     ReportHeld,
     Submit,
@@ -52,8 +55,8 @@ from actorrt.owner.requests import (
 from actorrt.owner.state import OwnerMachine, local
 from actorrt.owner.tasks import Task, Waiter
 from actorrt.wire import values
-from actorrt.wire.failures import exception_of, plain
-from actorrt.wire.records import Environment, Failure, JobConfig, NodeInfo, RefInfo, Result
+from actorrt.wire.failures import plain
+from actorrt.wire.records import Environment, JobConfig, NodeInfo, RefInfo, Result, Stored
 from actorrt.wire.router import Router
 
 logger = logging.getLogger("actorrt")
@@ -82,6 +85,7 @@ class Runtime:
         is_driver: bool,
         session_dir: str = "",
         show: Callable[[Any], None] | None = None,
+        tell_store: Callable[[Message], None] | None = None,
     ) -> None:
         self.generation = next(_generations)
         self.router = router
@@ -115,8 +119,10 @@ class Runtime:
             on_failure=self._failed,
         )
         router.attach("owner", self.shell.post)
+        self.shelf = _shelf(router, raylet, loop, self.flush, tell_store)
         self._task_ids = TaskIdSource(os.urandom)
         self._pending: deque[Task] = deque()
+        self._puts: deque[tuple[bytes, Result]] = deque()
         self._released: deque[bytes] = deque()
         self._dropped: deque[bytes] = deque()
         self._adopted: deque[RefInfo] = deque()
@@ -130,6 +136,8 @@ class Runtime:
         """Somebody is at it: what is not gathered any more need not be with the machine yet."""
         self._awaiter = Awaiter(self.add_waiter, self.drop_waiter)
         self._blocker = Blocker(self.add_waiter, self.drop_waiter, self.check_alive)
+        self.readiness = Readiness(self._records, self._blocker, self._flush_puts, self.check_alive)
+        self.loader = Loader(self.shelf, self._blocker, self.machine.objects.holdings.current)
         self._show = show
         self._subscribers: dict[str, Callable[[bytes], None]] = {}
         self.actor_clients = self.machine.caller.clients
@@ -166,7 +174,7 @@ class Runtime:
 
     def flush(self) -> None:
         """Hand everything gathered to the owner machine, in an order that never frees what a pending task needs."""
-        if not (self._pending or self._released or self._adopted or self._dropped or self._flushing):
+        if not (self._pending or self._puts or self._released or self._adopted or self._dropped or self._flushing):
             return
         with self._flush_lock:
             self._flushing += 1
@@ -176,8 +184,9 @@ class Runtime:
                 released = _drain(self._released) if self._released else []
                 adopted = _drain(self._adopted) if self._adopted else []
                 dropped = _drain(self._dropped) if self._dropped else []
-                if self._pending:
-                    self.shell.post(local(Submit(_drain(self._pending), adopted, released)))
+                if self._pending or self._puts:
+                    puts = _drain(self._puts) if self._puts else []
+                    self.shell.post(local(Submit(_drain(self._pending), adopted, released, puts)))
                 else:
                     if adopted:
                         self.shell.post(local(AddRefs(adopted)))
@@ -187,6 +196,11 @@ class Runtime:
                     self.shell.post(local(DropStream(task_id)))
             finally:
                 self._flushing -= 1
+
+    def _flush_puts(self) -> None:
+        """What is looked for may be among these."""
+        if self._puts:
+            self.flush()
 
     def _flush_from_loop(self) -> None:
         self._wake_pending = False
@@ -236,85 +250,46 @@ class Runtime:
     # ------------------------------------------------------------------ put, get, wait
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value; it is ours."""
-        result = values.dumps(value)
-        object_id = self._task_ids.next() + b"\x00\x00\x00\x00"
-        self.flush()
-        self.shell.post(local(PutObject(object_id, result)))
+        task_id = self._task_ids.next()
+        return self._own(task_id, values.dumps(value, self.shelf.keep, (task_id, 0, self.me.process)))
+
+    def put_pickled(self, pickled: values.Pickled) -> ObjectRef[Any] | None:
+        """Store what is pickled already. None: there is no store within reach."""
+        task_id = self._task_ids.next()
+        stored = self.shelf.keep(pickled, (task_id, 0, self.me.process))
+        return None if stored is None else self._own(task_id, stored)
+
+    def _own(self, task_id: bytes, result: Result) -> ObjectRef[Any]:
+        object_id = task_id + b"\x00\x00\x00\x00"
+        puts = self._puts
+        puts.append((object_id, result))
+        if len(puts) >= SUBMIT_BATCH_MAX:
+            self.flush()
+        elif not self._wake_pending:
+            self._wake_pending = True
+            self._call_soon(self._flush_from_loop)
         return ObjectRef(object_id, self.me.process, self)
-
-    def results_of(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Result | None]:
-        """Block until all are ready, or one has failed, or the time is up (GetTimeoutError)."""
-        records = self._records
-        results: list[Result | None] = []
-        for ref in refs:
-            record = records.get(ref._id)
-            if record is None or record.result is None:
-                break
-            results.append(record.result)
-        else:
-            return results
-        self._blocker.wait(tuple(RefInfo(r._id, r._owner) for r in refs), len(refs), timeout_s, fail_fast=True)
-        found = [None if (record := records.get(r._id)) is None else record.result for r in refs]
-        if any(result is None for result in found) and not any(type(result) is Failure for result in found):
-            self.check_alive()
-            missing = [r for r, result in zip(refs, found, strict=True) if result is None]
-            raise GetTimeoutError(
-                f"get: {len(missing)} of {len(refs)} objects were not ready after {timeout_s} s; "
-                f"the first is {missing[0]!r}{self._explain(missing[0])}"
-            )
-        return found
-
-    def _explain(self, ref: ObjectRef[Any]) -> str:
-        record = self._records.get(ref._id)
-        task = record.task if record is not None else None
-        if task is None:
-            return ""
-        spec = task.template.spec
-        return f" of {task!r}, which needs { {k: v / 10_000 for k, v in spec.resources.items()} }"
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
         """Values of the refs; raises the first failure known."""
-        results = self.results_of(refs, timeout_s)
-        for result in results:
-            if type(result) is Failure:
-                raise exception_of(result)
-        return [self.load(result) for result in results]  # type: ignore[arg-type]
-
-    def load(self, result: Result) -> Any:
-        """Rebuild one ready value (or raise its failure)."""
-        if isinstance(result, Failure):
-            raise exception_of(result)
-        try:
-            return values.loads(result)
-        except Exception as error:
-            raise InternalError(f"the value could not be rebuilt here: {type(error).__name__}: {error}") from error
+        deadline_s = deadline_of(timeout_s)
+        results = self.readiness.results_of(refs, timeout_s)
+        return self.loader.load_all(results, deadline_s)  # type: ignore[arg-type]
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], count: int, timeout_s: float | None
+        self, refs: Sequence[ObjectRef[Any]], count: int, timeout_s: float | None, *, fetch_local: bool
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """Block until ``count`` are ready or the time is up; returns (at most ``count`` ready ones, the rest)."""
-        ready, rest = self._split_ready(refs, count)
-        if len(ready) < count:
-            self._blocker.wait(tuple(RefInfo(r._id, r._owner) for r in refs), count, timeout_s, fail_fast=False)
-            ready, rest = self._split_ready(refs, count)
-        return ready, rest
+        """Block until ``count`` are ready or the time is up; returns (at most ``count`` ready ones, the rest).
 
-    def _split_ready(
-        self, refs: Sequence[ObjectRef[Any]], count: int
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        # Loops of wait(refs) over thousands are common: look no further than needed.
-        records = self._records
-        ready: list[ObjectRef[Any]] = []
-        rest: list[ObjectRef[Any]] = []
-        for index, ref in enumerate(refs):
-            record = records.get(ref._id)
-            if record is None or record.result is None:
-                rest.append(ref)
-                continue
-            ready.append(ref)
-            if len(ready) == count:
-                rest.extend(refs[index + 1 :])
-                break
+        ``fetch_local``: a value that lies in the store of another node is ready when it is here.
+        """
+        deadline_s = deadline_of(timeout_s)
+        ready, rest = self.readiness.wait(refs, count, timeout_s)
+        if fetch_local and self.machine.objects.any_stored(ref._id for ref in ready):
+            here = self.loader.fetch([self.result_of(ref._id) for ref in ready], deadline_s)
+            late = {ref._id for ref, is_here in zip(ready, here, strict=True) if not is_here}
+            rest = [ref for ref in refs if ref._id in late or ref in rest]
+            ready = [ref for ref in ready if ref._id not in late]
         return ready, rest
 
     def result_of(self, object_id: bytes) -> Result | None:
@@ -356,13 +331,13 @@ class Runtime:
             yield from self._awaiter.wait(RefInfo(ref._id, ref._owner))
             record = self._records.get(ref._id)
         assert record is not None
-        if record.result is None:
+        result = record.result
+        if result is None:
             raise InternalError(self.lost_reason or SHUT_DOWN)
-        return self._load_awaited(record.result)
-
-    def _load_awaited(self, result: Result) -> Any:
         try:
-            return self.load(result)
+            if type(result) is Stored:
+                return (yield from self.loader.steps((result,)))[0]
+            return rebuilt(result)
         except (StopIteration, StopAsyncIteration) as error:
             raise plain(error) from error.__cause__
 
@@ -374,14 +349,18 @@ class Runtime:
             future.set_exception(InternalError(SHUT_DOWN))
             return future
 
+        def loaded(value: Any, error: BaseException | None) -> None:
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(plain(error) if isinstance(error, Exception) else error)
+
         def wake() -> None:
             record = self._records.get(ref._id)
-            try:
-                if record is None or record.result is None:
-                    raise InternalError(self.lost_reason or SHUT_DOWN)  # noqa: TRY301 - set as the future's
-                future.set_result(self._load_awaited(record.result))
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-                future.set_exception(error)
+            if record is None or record.result is None:
+                loaded(None, InternalError(self.lost_reason or SHUT_DOWN))
+            else:
+                self.loader.call_back(record.result, loaded)
 
         self.add_waiter(Waiter((RefInfo(ref._id, ref._owner),), 1, wake))
         return future
@@ -472,6 +451,7 @@ class Runtime:
     def close(self) -> None:
         """Stop the owner (loop thread); whoever waits gets an error."""
         self.closed = True
+        self.shelf.close()
         self.shell.stop()
         self._wake_everybody()
 
@@ -483,6 +463,26 @@ class Runtime:
                 if not waiter.done:
                     waiter.done = True
                     waiter.wake()
+
+
+def _shelf(
+    router: Router,
+    raylet: Address,
+    loop: asyncio.AbstractEventLoop,
+    before_wait: Callable[[], None],
+    tell_store: Callable[[Message], None] | None,
+) -> Shelf:
+    objects = Address(raylet.process, OBJECTS)
+    return Shelf(
+        request=lambda body: router.request(objects, body, None),
+        send=tell_store or (lambda body: router.send(objects, "owner", body)),
+        loop=loop,
+        me=router.process,
+        node=raylet.process,
+        pid=os.getpid(),
+        identity=lambda: router.identity,
+        before_wait=before_wait,
+    )
 
 
 def _drain(items: deque[Any]) -> list[Any]:

@@ -89,13 +89,14 @@ def wait(
 ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
     """Wait until ``num_returns`` of ``refs`` are ready, or the time is up.
 
+    ``fetch_local``: large values of other nodes count as ready when they are on this one; False: when they exist.
+
     Returns (ready, rest), both in the order given; ready has at most ``num_returns`` entries.
 
     Raises:
         TypeError: not a list of ObjectRefs.
         ValueError: duplicates, ``num_returns`` out of range, or a negative timeout.
     """
-    del fetch_local  # values small and large travel with readiness for now
     if isinstance(refs, ObjectRef):
         raise TypeError("wait() takes a list of ObjectRefs, got a single one: use wait([ref])")
     if not isinstance(refs, list):
@@ -114,7 +115,7 @@ def wait(
     if num_returns <= 0 or num_returns > len(refs):
         raise ValueError(f"num_returns must be between 1 and the number of refs ({len(refs)}), got {num_returns}")
     _warn_blocking_in_async("wait", runtime)
-    return runtime.wait(refs, num_returns, timeout)
+    return runtime.wait(refs, num_returns, timeout, fetch_local=fetch_local)
 
 
 def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from actorrt.api.runtime import Runtime
@@ -14,11 +14,12 @@ from actorrt.cluster.config import WorkerConfig
 from actorrt.gcs.messages import FunctionFound, GetFunction
 from actorrt.kernel.clock import MonotonicClock
 from actorrt.kernel.context import current_runtime, current_task, set_process_runtime
-from actorrt.kernel.message import Address, Envelope
+from actorrt.kernel.message import Address, Envelope, Message
 from actorrt.kernel.shell import Shell
 from actorrt.owner.state import local
-from actorrt.wire.records import ActorSpec, DeathCause, NodeInfo, RefInfo, TaskTemplate
+from actorrt.wire.records import ActorSpec, DeathCause, NodeInfo, RefInfo, Result, Stored, TaskTemplate
 from actorrt.wire.router import Router
+from actorrt.wire.values import Pickled, Whose
 from actorrt.worker.executor import Executor
 from actorrt.worker.messages import BlockBegan, BlockEnded, Started
 from actorrt.worker.state import WorkerMachine
@@ -38,6 +39,7 @@ class WorkerHost:
         router: already listening.
         is_process: a process of its own (real signals, ends with ``os._exit``), not a thread of a test cluster.
         on_leave: ends the worker (cause, exit code).
+        tell_store: the way to the object manager, when it is in this process; else by the router.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class WorkerHost:
         *,
         is_process: bool,
         on_leave: Callable[[DeathCause, int], None],
+        tell_store: Callable[[Message], None] | None = None,
     ) -> None:
         self.config = config
         self.loop = loop
@@ -74,6 +77,7 @@ class WorkerHost:
             worker_id=config.worker_id,
             is_driver=False,
             session_dir=config.session_dir,
+            tell_store=tell_store,
         )
         self.executor = Executor(self, is_process=is_process)
         self.machine = WorkerMachine(config.worker_id, Address(router.process, "worker"), config.raylet, self.pid)
@@ -138,6 +142,18 @@ class WorkerHost:
     def still_held(self, refs: tuple[RefInfo, ...]) -> tuple[RefInfo, ...]:
         """See ``Host``."""
         return self.runtime.still_held(refs)
+
+    def keep(self, pickled: Pickled, whose: Whose) -> Stored | None:
+        """See ``Host``."""
+        return self.runtime.shelf.keep(pickled, whose)
+
+    def load(self, results: Sequence[Result]) -> list[Any]:
+        """See ``Host``."""
+        return self.runtime.loader.load_all(results, for_arguments=True)
+
+    async def load_async(self, results: Sequence[Result]) -> list[Any]:
+        """See ``Host``."""
+        return await self.runtime.loader.load_all_async(results)
 
     def use_accelerators(self, ids: dict[str, tuple[str, ...]]) -> None:
         """See ``Host``. Threads of a test cluster share one environment: they only know their ids."""

@@ -39,6 +39,7 @@ def run_worker(config: WorkerConfig) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
+        host.runtime.shelf.close()
         deadline_s = time.monotonic() + LEAVE_FLUSH_S
         while any(peer.pending_bytes for peer in router.peers()) and time.monotonic() < deadline_s:
             time.sleep(0.001)

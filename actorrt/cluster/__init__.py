@@ -7,6 +7,11 @@ process* (``process``), which forks its *zygote* (``zygote``) while it is still 
 on the head, GCS machines in shells (``node``). The raylet's operations are performed by ``pool``, which has the zygote
 fork workers (``worker_process``) and reports their deaths; ``logs`` carries their output to their driver.
 
+Beside the raylet lives the object manager; ``storage`` is its port. With the first large object it opens the node's
+store (``storeroom``), and it moves objects between nodes on connections and threads of their own: ``bulk`` is the
+protocol, ``bulk_server`` sends, ``bulk_pull`` fetches from several sources at once. ``watch`` notices the end of
+processes that use the store; ``spilling`` reads where objects go when memory is short.
+
 Fate sharing, always by the kernel's word and never by silence alone:
 
 ===========================  ==========================================================================================
@@ -14,8 +19,7 @@ who dies                     who notices, and how
 ===========================  ==========================================================================================
 driver that ran ``init()``   its node process: pidfd, and end of file on the pipe its configuration came through
 node process                 the zygote: end of file on their socket pair; it kills every worker's process group,
-removes the
-                             node's sockets folder and ends
+                             removes the node's objects and its sockets folder, and ends
 zygote                       its workers: PR_SET_PDEATHSIG; the node process: end of file; it kills the groups and ends
 worker                       the zygote reaps it, ends its group, and tells the node process how it died
 head                         the other nodes: their connection to the GCS ends

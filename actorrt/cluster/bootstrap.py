@@ -15,11 +15,12 @@ import msgspec
 
 from actorrt.cluster import session
 from actorrt.cluster.addresses import ClusterAddress, public_address
-from actorrt.cluster.config import WORKER_ENTRY, NodeConfig, NodeReady
-from actorrt.cluster.hardware import default_labels, node_resources
+from actorrt.cluster.config import WORKER_ENTRY, NodeConfig, NodeReady, StoreConfig
+from actorrt.cluster.hardware import default_labels, node_resources, store_capacity
 from actorrt.cluster.interpreter import python_command
 from actorrt.cluster.nodewire import pack_config, read_ready
 from actorrt.cluster.output import tail_lines
+from actorrt.cluster.spilling import Spilling, prepare
 from actorrt.cluster.token import (
     child_environment,
     configured_token,
@@ -212,6 +213,7 @@ def begin_node(
     num_gpus: float | None = None,
     memory: float | None = None,
     object_store_memory: float | None = None,
+    spilling: Spilling | None = None,
     resources: Mapping[str, object] | None = None,
     labels: Mapping[str, str] | None = None,
     name: str = "",
@@ -226,16 +228,19 @@ def begin_node(
     The numbers (``memory`` in bytes) are what the node offers; None means "look". ``host`` is how other machines reach
     this one, if at all: with a ``port`` (0: any free one). A ``public`` node is one of ``actorrt start``: found by
     ``"auto"`` and lives on without us, where any other ends with this process. ``temp_dir`` takes the session folder.
+    ``spilling`` says where objects go when memory is short (default: the session folder).
 
-    Raises ValueError or TypeError for bad resources, PermissionError when the session folder is not ours alone.
+    Raises ValueError or TypeError for bad resources and for an object store that does not fit into this machine,
+    PermissionError when the session folder is not ours alone.
     """
+    store = store_config(object_store_memory, spilling)
     offered = node_resources(
         host=host,
         is_head=join is None,
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         memory=memory,
-        object_store_memory=object_store_memory,
+        object_store_memory=store.capacity_bytes,
         resources=resources,
     )
     node_id = os.urandom(NODE_ID_BYTES)
@@ -252,11 +257,28 @@ def begin_node(
         labels=default_labels(node_id, labels),
         parent_pid=0 if public else os.getpid(),
         public=public,
+        store=store,
         transport=os.environ.get(TRANSPORT_VARIABLE) or "unix",
         worker_entry=worker_entry,
         spawn_workers=os.environ.get(SPAWN_VARIABLE, "1" if sys.platform == "darwin" else "0") == "1",
     )
     return _begin(config, join, session.root_folder(temp_dir))
+
+
+def store_config(object_store_memory: float | None, spilling: Spilling | None) -> StoreConfig:
+    """Return how a node on this machine keeps objects; spill directories are made.
+
+    Raises ValueError or TypeError for what cannot be had.
+    """
+    spilling = spilling or Spilling()
+    store = StoreConfig(
+        capacity_bytes=store_capacity(object_store_memory),
+        spill=spilling.targets,
+        spill_threshold=spilling.threshold,
+        fuse_bytes=spilling.fuse_bytes,
+    )
+    prepare(spilling)
+    return store
 
 
 def _begin(config: NodeConfig, join: ClusterAddress | None, root: Path) -> StartingNode:

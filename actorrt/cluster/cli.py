@@ -1,4 +1,4 @@
-"""The command line: ``actorrt start``, ``stop``, ``status``.
+"""The command line: ``actorrt start``, ``stop``, ``status``, ``memory``.
 
 Exit codes: 0 done, 1 it could not be done (the text on stderr says why), 2 the command line makes no sense.
 """
@@ -13,25 +13,37 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final, TypeVar
 
 from actorrt.cluster import session
 from actorrt.cluster.addresses import ClusterAddress, address_towards, public_address, resolve_address
 from actorrt.cluster.bootstrap import NodeHandle, NodeStartError, begin_node
 from actorrt.cluster.hardware import HEAD_RESOURCE
+from actorrt.cluster.memory_report import OBJECTS_ASKED_MAX, ask_stores, collect, node_memory
+from actorrt.cluster.memory_text import memory_lines, report_json, size_text, total_of, usage_text
 from actorrt.cluster.network import make_router
+from actorrt.cluster.spilling import read_spilling
 from actorrt.gcs.messages import GetStatus, Status
 from actorrt.kernel.errors import ActorrtError
 from actorrt.kernel.message import Address
+from actorrt.objects.messages import StoreReport
 from actorrt.scheduling.resources import UNIT, describe
 from actorrt.wire.records import NodeInfo, NodeLoad
+from actorrt.wire.router import Router
 
 PORT_DEFAULT = 6391
 GRACE_PERIOD_S = 5.0
 STATUS_TIMEOUT_S = 5.0
 KILLED_WAIT_S = 3.0
+MEMORY_OBJECTS_SHOWN = 100
+"""``actorrt memory`` without ``--limit``."""
+NO_STORES: Final[Mapping[bytes, StoreReport | str]] = {}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -74,13 +86,37 @@ def make_parser() -> argparse.ArgumentParser:
     stop.set_defaults(run=stop_nodes)
 
     status = commands.add_parser("status", help="show nodes, resources and what waits for them")
-    status.add_argument(
-        "--address", help="the cluster: host:port, unix:///...; default: ACTORRT_ADDRESS, else the one running here"
-    )
-    status.add_argument("--temp-dir", help="where the cluster was started with --temp-dir")
+    _add_cluster(status)
     status.add_argument("-v", "--verbose", action="store_true", help="resources of every node, jobs, actors")
     status.set_defaults(run=show_status)
+    _add_memory(commands.add_parser("memory", help="show what fills the object stores, and who holds it"))
     return parser
+
+
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--address", help="the cluster: host:port, unix:///...; default: ACTORRT_ADDRESS, else the one running here"
+    )
+    command.add_argument("--temp-dir", help="where the cluster was started with --temp-dir")
+
+
+def _add_memory(memory: argparse.ArgumentParser) -> None:
+    memory.description = (
+        "Show the object store of every node, and the largest objects: where they lie, who owns them, why they are "
+        "still held, and who has them mapped. Processes that do not answer are listed as such."
+    )
+    _add_cluster(memory)
+    memory.add_argument("--sort-by", choices=("size", "node", "owner"), default="size", help="default: size")
+    memory.add_argument(
+        "--limit",
+        type=_count,
+        default=MEMORY_OBJECTS_SHOWN,
+        metavar="N",
+        help=f"show the N largest objects (default {MEMORY_OBJECTS_SHOWN}, at most {OBJECTS_ASKED_MAX})",
+    )
+    memory.add_argument("--stats-only", action="store_true", help="the nodes only, no objects")
+    memory.add_argument("--json", action="store_true", help="for programs")
+    memory.set_defaults(run=show_memory)
 
 
 def _add_start(start: argparse.ArgumentParser) -> None:
@@ -105,6 +141,13 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--num-gpus", type=_number, metavar="N", help="default: the NVIDIA devices that are visible")
     start.add_argument("--memory", type=_number, metavar="BYTES", help="memory tasks may ask for")
     start.add_argument("--object-store-memory", type=_number, metavar="BYTES", help="size of the object store")
+    start.add_argument(
+        "--object-spilling-directory",
+        action="append",
+        metavar="DIR",
+        help="where objects go when memory is short: a directory or a URI; may be given several times "
+        "(default: the session's folder)",
+    )
     start.add_argument("--resources", type=_resources, metavar="JSON", help="custom resources, e.g. '{\"disk\": 2}'")
     start.add_argument("--labels", type=_labels, metavar="K=V,...", help="labels of the node")
     start.add_argument("--node-name", default="", help="a name for people")
@@ -133,6 +176,12 @@ def _number(text: str) -> float:
 
 def _seconds(text: str) -> float:
     return float(_number(text))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= OBJECTS_ASKED_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {OBJECTS_ASKED_MAX}")
+    return int(text)
 
 
 def _port(text: str) -> int:
@@ -188,6 +237,7 @@ def start_node(options: argparse.Namespace) -> int:
         num_gpus=options.num_gpus,
         memory=options.memory,
         object_store_memory=options.object_store_memory,
+        spilling=read_spilling(options.object_spilling_directory),
         resources=options.resources,
         labels=options.labels,
         name=options.node_name,
@@ -292,38 +342,55 @@ def _wait_gone(records: list[session.NodeRecord], timeout_s: float) -> list[sess
 # -------------------------------------------------------------------------------------------------------------- status
 def show_status(options: argparse.Namespace) -> int:
     """``actorrt status``."""
-    cluster = resolve_address(options.address or "auto", options.temp_dir)
-    if cluster is None:
-        raise UserError("'local' is not the address of a cluster")
-    status = asyncio.run(_get_status(cluster))
-    print("\n".join(status_lines(status, cluster.address, verbose=options.verbose)))
+    cluster = _cluster_of(options)
+    status, stores = asyncio.run(_with_router(cluster, "status", lambda router: _get_status(router, cluster)))
+    print("\n".join(status_lines(status, cluster.address, verbose=options.verbose, stores=stores)))
     return 0
 
 
-async def _get_status(cluster: ClusterAddress) -> Status:
+def _cluster_of(options: argparse.Namespace) -> ClusterAddress:
+    cluster = resolve_address(options.address or "auto", options.temp_dir)
+    if cluster is None:
+        raise UserError("'local' is not the address of a cluster")
+    return cluster
+
+
+async def _with_router(cluster: ClusterAddress, description: str, ask: Callable[[Router], Awaitable[T]]) -> T:
     router = make_router(
         asyncio.get_running_loop(),
-        description="status",
+        description=description,
         cluster_id=cluster.cluster_id,
         token=cluster.token,
         dial=(cluster.gcs,),
     )
     try:
-        answer = await asyncio.wrap_future(router.request(Address(cluster.gcs, "gcs"), GetStatus(), STATUS_TIMEOUT_S))
+        return await ask(router)
     finally:
         router.close()
+
+
+async def _get_status(router: Router, cluster: ClusterAddress) -> tuple[Status, dict[bytes, StoreReport | str]]:
+    answer = await asyncio.wrap_future(router.request(Address(cluster.gcs, "gcs"), GetStatus(), STATUS_TIMEOUT_S))
     assert isinstance(answer, Status)
-    return answer
+    return answer, await ask_stores(router, answer.nodes)
 
 
-def status_lines(status: Status, address: str, *, verbose: bool = False) -> list[str]:
-    """Return what ``actorrt status`` prints."""
+def status_lines(
+    status: Status,
+    address: str,
+    *,
+    verbose: bool = False,
+    stores: Mapping[bytes, StoreReport | str] = NO_STORES,
+) -> list[str]:
+    """Return what ``actorrt status`` prints. ``stores``: by node id, as ``memory_report.ask_stores`` finds them."""
     loads = {load.node_id: load for load in status.loads}
     alive = [node for node in status.nodes if node.alive]
     dead = [node for node in status.nodes if not node.alive]
     lines = [f"Cluster {status.cluster_id.hex()} at {address}, up {_duration(status.uptime_s)}", "", "Nodes"]
     for node in [*alive, *dead]:
         lines += _node_lines(node, loads.get(node.node_id), verbose=verbose)
+        if verbose and node.node_id in stores:
+            lines.append(f"    {usage_text(node_memory(node, stores[node.node_id]))}")
     lines += ["", "Resources (used / total)"]
     total: dict[str, int] = {}
     free: dict[str, int] = {}
@@ -333,6 +400,8 @@ def status_lines(status: Status, address: str, *, verbose: bool = False) -> list
             total[name] = total.get(name, 0) + quantity
             free[name] = free.get(name, 0) + (quantity if load is None else load.available.get(name, 0))
     lines += [f"  {line}" for line in _usage(total, free)]
+    if stores:
+        lines.append(f"  {usage_text(total_of([node_memory(node, stores.get(node.node_id)) for node in alive]))}")
     lines += ["", "Demand", *_demand_lines(status)]
     if verbose:
         lines += ["", "Jobs"]
@@ -363,7 +432,7 @@ def _usage(total: dict[str, int], free: dict[str, int]) -> list[str]:
             continue
         used = quantity - free.get(name, 0)
         if name.endswith("memory"):
-            lines.append(f"{_size(used)} / {_size(quantity)} {name}")
+            lines.append(f"{size_text(used / UNIT)} / {size_text(quantity / UNIT)} {name}")
         else:
             lines.append(f"{used / UNIT:g} / {quantity / UNIT:g} {name}")
     return lines
@@ -380,19 +449,29 @@ def _demand_lines(status: Status) -> list[str]:
     return lines or ["  none"]
 
 
-def _size(fixed: int) -> str:
-    size = fixed / UNIT
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} TiB"
-
-
 def _duration(duration_s: float) -> str:
     minutes, seconds = divmod(int(duration_s), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+def show_memory(options: argparse.Namespace) -> int:
+    """``actorrt memory``."""
+    cluster = _cluster_of(options)
+    gcs = Address(cluster.gcs, "gcs")
+    report = asyncio.run(
+        _with_router(
+            cluster,
+            "memory",
+            lambda router: collect(router, gcs, objects_max=options.limit, stats_only=options.stats_only),
+        )
+    )
+    if options.json:
+        print(report_json(report))
+    else:
+        print("\n".join(memory_lines(report, sort_by=options.sort_by, stats_only=options.stats_only)))
+    return 0
 
 
 if __name__ == "__main__":

@@ -12,9 +12,43 @@ import msgspec
 from actorrt.kernel.message import Address
 from actorrt.wire.records import Environment, JobConfig
 
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the mount, not a file; what is made in it is locked by its creator
+SPILL_THRESHOLD = 0.8
+"""As ``store.base.Limits``, which only a process with a store needs."""
+FUSE_BYTES = 100 << 20
+"""As ``store.base.Limits``."""
+SEGMENT_PREFIX = "actorrt-"
+"""Files of ours in the shared memory, and in spill directories, begin with it."""
 WORKER_ENTRY = "actorrt.api.worker_process:run_worker"
 """Called in the forked child as ``run_worker(WorkerConfig)``. Named by string: the zygote preloads it, and what
 composes a worker may stand above this layer (it installs the api's runtime)."""
+
+
+def store_prefix(node_id: bytes) -> str:
+    """Return how the names of a node's segments and spill files begin."""
+    return f"{SEGMENT_PREFIX}{node_id.hex()[:16]}"
+
+
+class SpillTarget(msgspec.Struct, frozen=True):
+    """A directory that takes objects when memory is short: a local path, or a URI that pyarrow.fs knows."""
+
+    uri: str
+    quota_bytes: int | None = None
+    """None: as much as the disk gives."""
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node keeps large objects."""
+
+    directory: str = SHARED_MEMORY
+    """Where the segments are."""
+    capacity_bytes: int = 0
+    spill: tuple[SpillTarget, ...] = ()
+    """Empty: a folder of the session."""
+    spill_threshold: float = SPILL_THRESHOLD
+    """Above this share of the capacity objects are written to disk ahead of need."""
+    fuse_bytes: int = FUSE_BYTES
+    """Small objects are written together until a file has this size."""
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +75,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Fate sharing: the node ends when this process ends. 0: it lives until it is stopped."""
     public: bool = False
     """Started by ``actorrt start``: found by ``"auto"``, ended by ``actorrt stop``."""
+    store: StoreConfig = StoreConfig()
     transport: str = "unix"
     """Scheme of the endpoints on this machine: ``unix`` or ``ipc`` (ZeroMQ)."""
     worker_entry: str = WORKER_ENTRY

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from actorrt.cluster.config import SHARED_MEMORY
 from actorrt.scheduling.resources import UNIT, ResourceSet, parse
 
 OBJECT_STORE_FRACTION = 0.3
+MOUNT_FRACTION_MAX = 0.95
+"""Of what is free there: as ``store.segment``."""
+OBJECT_STORE_BYTES_MIN = 1 << 20
+"""Below, a store has no room for its own header lines and a slab."""
 HEAD_RESOURCE = "node:__internal_head__"
 RESERVED = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "object_store_memory": "object_store_memory"}
 """Resource names that have an argument of their own."""
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the mount itself, not a file in it
 
 NODE_ID_LABEL = "actorrt.io/node-id"
 
@@ -72,13 +77,32 @@ def device_ids(resources: Mapping[str, int]) -> dict[str, tuple[str, ...]] | Non
     return {"GPU": visible[:count]} if count and len(visible) >= count else None
 
 
-def object_store_bytes() -> int:
+def object_store_bytes(directory: str = SHARED_MEMORY) -> int:
     """Share of memory the object store may take, and no more than its mount has."""
     wanted = int(memory_bytes() * OBJECT_STORE_FRACTION)
-    if not SHARED_MEMORY.is_dir():
+    if not Path(directory).is_dir():
         return wanted
-    mount = os.statvfs(SHARED_MEMORY)
-    return min(wanted, mount.f_blocks * mount.f_frsize)
+    mount = os.statvfs(directory)
+    return min(wanted, int(mount.f_bavail * mount.f_frsize * MOUNT_FRACTION_MAX))
+
+
+def store_capacity(wanted_bytes: float | None, directory: str = SHARED_MEMORY) -> int:
+    """Return the capacity of a node's object store; None means "look".
+
+    Raises TypeError or ValueError for one that is no size, or that this machine or container could not fill.
+    """
+    if wanted_bytes is None:
+        return object_store_bytes(directory)
+    if isinstance(wanted_bytes, bool) or not isinstance(wanted_bytes, int | float):
+        raise TypeError(f"object_store_memory must be a number of bytes, got {wanted_bytes!r}")
+    if not OBJECT_STORE_BYTES_MIN <= wanted_bytes < math.inf:
+        raise ValueError(f"object_store_memory must be at least {OBJECT_STORE_BYTES_MIN} bytes, got {wanted_bytes}")
+    segment = importlib.import_module("actorrt.store.segment")  # only who asks for a size pays 8 ms for the check
+    try:
+        segment.check_capacity(int(wanted_bytes), directory)
+    except ValueError as error:
+        raise ValueError(f"object_store_memory={int(wanted_bytes)}: {error}") from None
+    return int(wanted_bytes)
 
 
 def default_labels(node_id: bytes, labels: Mapping[str, str] | None) -> dict[str, str]:

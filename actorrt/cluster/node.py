@@ -1,5 +1,5 @@
-"""What runs inside a node process: raylet, on the head the GCS, the pool, the log collector; and the end of all
-that.
+"""What runs inside a node process: raylet, object manager, on the head the GCS, the pool, the log collector; and the
+end of all that.
 """
 
 from __future__ import annotations
@@ -12,21 +12,26 @@ import random
 import signal
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
 
 from actorrt.cluster import session
-from actorrt.cluster.config import NodeConfig, NodeReady, WorkerConfig
+from actorrt.cluster.bulk import BulkConnection, BulkLimits, bulk_identity, dial
+from actorrt.cluster.bulk_server import BulkServer
+from actorrt.cluster.config import NodeConfig, NodeReady, StoreConfig, WorkerConfig, store_prefix
 from actorrt.cluster.hardware import device_ids
 from actorrt.cluster.logs import POLL_INTERVAL_S, LogCollector
 from actorrt.cluster.network import local_endpoint, make_router, tcp_endpoint
 from actorrt.cluster.nodewire import send_ready
 from actorrt.cluster.pool import WorkerPool, ZygoteClient
+from actorrt.cluster.storage import NodeStorage, make_objects
 from actorrt.gcs.actor import GCS, make_gcs
 from actorrt.gcs.messages import ListNodes, NodeList, RegisterNode
-from actorrt.kernel.clock import MonotonicClock
+from actorrt.kernel.clock import MonotonicClock, call_soon
 from actorrt.kernel.limits import LOG_FILE_BYTES_MAX
 from actorrt.kernel.message import NOWHERE, Address, Envelope, Message, PeerGone
 from actorrt.kernel.shell import Shell
@@ -37,6 +42,8 @@ logger = logging.getLogger("actorrt.cluster")
 
 REGISTER_TIMEOUT_S = 10.0
 ZYGOTE_END_TIMEOUT_S = 2.5
+STORE_END_TIMEOUT_S = 3.0
+"""For transfers and disks to let go; what is left then is swept by others."""
 HOUSEKEEPING_INTERVAL_S = 10.0
 SWEEP_DELAY_S = 0.5
 """The first task shall not wait for the dust of earlier sessions; a node that ends before sweeps at its end."""
@@ -57,6 +64,7 @@ class NodeProcess:
         self._reason = ""
         self._swept = False
         self._shells: list[Shell] = []
+        self._storage: NodeStorage | None = None
 
     # ---- life
     async def run(self) -> int:
@@ -118,6 +126,7 @@ class NodeProcess:
             )
         else:
             self._gcs = Address(await self._find_head(), GCS)
+        self._make_objects(loop, clock)
         self._make_raylet(loop, clock)
         for shell in self._shells:
             self._router.attach(shell.name, shell.post)
@@ -134,6 +143,19 @@ class NodeProcess:
         answer = await asyncio.wrap_future(self._router.request(self._gcs, ListNodes(), REGISTER_TIMEOUT_S))
         assert isinstance(answer, NodeList)
         return next((node.raylet.process for node in answer.nodes if node.is_head and node.alive), self._config.gcs)
+
+    def _make_objects(self, loop: asyncio.AbstractEventLoop, clock: MonotonicClock) -> None:
+        self._storage = _make_storage(self._config, self._router.cluster_id, loop)
+        self._shells.append(
+            make_objects(
+                self._storage,
+                self._raylet,
+                clock=clock,
+                loop=loop,
+                outbox=self._router,
+                on_failure=self._shell_failed,
+            )
+        )
 
     def _make_raylet(self, loop: asyncio.AbstractEventLoop, clock: MonotonicClock) -> None:
         config = self._config
@@ -234,17 +256,49 @@ class NodeProcess:
             self._zygote.stop()
         for shell in reversed(self._shells):
             shell.stop()
+        closing = self._close_storage()
         if hasattr(self, "_zygote"):
             try:
                 await asyncio.wait_for(self._reap_zygote(), ZYGOTE_END_TIMEOUT_S)
             except TimeoutError:
                 logger.warning("the zygote %d did not end within %g s", self._zygote_pid, ZYGOTE_END_TIMEOUT_S)
             self._logs.close()
+        if closing is not None:
+            await self._storage_closed(closing)
         self._router.close()
         session.clear_current_cluster(self._root, Path(self._config.sockets_dir))
         session.remove_sockets_folder(Path(self._config.sockets_dir))
         if not self._swept:
             self._sweep()
+
+    def _close_storage(self) -> asyncio.Future[None] | None:
+        """End transfers and the store, beside what else there is to do; None: there was nothing."""
+        storage = self._storage
+        if storage is None:
+            return None
+        storage.stop()
+        if not storage.is_used:
+            return None
+        loop = asyncio.get_running_loop()
+        closing: asyncio.Future[None] = loop.create_future()
+
+        def join() -> None:
+            storage.join()
+            call_soon(loop, lambda: None if closing.done() else closing.set_result(None))
+
+        # No thread of the loop's pool: the loop would wait for it, however long it takes.
+        threading.Thread(target=join, name="actorrt-store-end", daemon=True).start()
+        return closing
+
+    async def _storage_closed(self, closing: asyncio.Future[None]) -> None:
+        spill_folder = _spill_folder(self._config)
+        try:
+            await asyncio.wait_for(closing, STORE_END_TIMEOUT_S)
+            spill_folder.rmdir()
+        except TimeoutError:
+            logger.warning("the object store did not end within %g s", STORE_END_TIMEOUT_S)
+        except OSError as error:  # never made, or objects of other nodes are there
+            logger.debug("%s stays: %s", spill_folder, error)
 
     async def _reap_zygote(self) -> None:
         await self._zygote.gone.wait()
@@ -332,6 +386,37 @@ class NodeProcess:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL_S)
             _bound_log(sys.stderr.fileno())
+
+
+def _make_storage(config: NodeConfig, cluster_id: bytes, loop: asyncio.AbstractEventLoop) -> NodeStorage:
+    """Return the store of a node, with the server other nodes read from; nothing is in memory yet."""
+    identity = bulk_identity(f"node {config.node_id.hex()[:8]}", cluster_id, config.token)
+    limits = BulkLimits()
+
+    def connect(endpoint: str, wanted: Callable[[], bool]) -> BulkConnection:
+        return dial(endpoint, identity, limits, wanted)
+
+    def note(store: StoreConfig) -> None:
+        record = session.StoreRecord.of(store, store_prefix(config.node_id))
+        session.write_store_record(Path(config.sockets_dir), record)
+
+    storage = NodeStorage(
+        config.store,
+        store_prefix(config.node_id),
+        loop=loop,
+        connect=connect,
+        spill_folder=lambda: str(_spill_folder(config)),
+        before_open=note,
+    )
+    addresses = [local_endpoint("unix", config.sockets_dir, "bulk")]
+    if config.port is not None:
+        addresses.append(tcp_endpoint(config.host, 0))
+    storage.serve(BulkServer(loop, identity, storage.open_object, addresses, limits))
+    return storage
+
+
+def _spill_folder(config: NodeConfig) -> Path:
+    return Path(config.session_dir) / session.SPILL
 
 
 def _bound_log(fd: int) -> None:

@@ -5,20 +5,28 @@
     <temp>/actorrt-<uid>/                      0700, ours or refused
         session_<utc>_<pid>_<id>/              one per cluster and machine; stays (bounded) for its logs
             lock  token  logs/
+            spill/                             objects that did not fit into memory; goes with the cluster
         session_latest -> session_...
         current_cluster                        which running head ``"auto"`` means
         s/<8 hex>/                             one per node process, short because a socket path has 107 bytes at most
             lock  node.json  *.sock
+            store.json                         where the node's objects are, once it has some
 
 A folder is *held* by whoever has a shared ``flock`` on its ``lock`` file: the kernel drops it with the process, so it
 can be neither stale nor forgotten, and no pid needs to be believed. A sweeper takes the exclusive lock before it
 removes anything. Both sides check that the file they locked is still the file of that name, which closes the race
 between them.
+
+Objects of a node are in segments in shared memory and in spill files, all named after the node. The node removes them;
+after a sudden death whoever removes its sockets folder does (the zygote, the driver that started it, or a later sweep).
+Segments are locked by their creator as well, so those whose folder is gone are found too.
 """
 
 from __future__ import annotations
 
 import fcntl
+import importlib
+import logging
 import os
 import stat
 import sys
@@ -27,7 +35,10 @@ from pathlib import Path
 
 import msgspec
 
+from actorrt.cluster.config import SEGMENT_PREFIX, SHARED_MEMORY, StoreConfig
 from actorrt.kernel.limits import SESSIONS_KEPT_MAX
+
+logger = logging.getLogger("actorrt.cluster")
 
 TEMP_VARIABLE = "ACTORRT_TMPDIR"
 SYSTEM_TEMP = "/tmp"  # noqa: S108 - shared with everyone, hence root_folder's checks
@@ -44,6 +55,9 @@ _LOCK = "lock"
 _RECORD = "node.json"
 _CURRENT = "current_cluster"
 _LATEST = "session_latest"
+_STORE = "store.json"
+SPILL = "spill"
+"""Folder of a session."""
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +78,22 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Started by ``actorrt start``: ``actorrt stop`` ends it."""
     host: str = ""
     name: str = ""
+
+
+class StoreRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the objects of a node are (``store.json`` in its sockets folder): for whoever cleans up after it."""
+
+    directory: str
+    """Of the segments."""
+    prefix: str
+    spill: tuple[str, ...]
+    """Local directories only; what lies elsewhere is its owner's to clean."""
+
+    @classmethod
+    def of(cls, store: StoreConfig, prefix: str) -> StoreRecord:
+        """The record of a store that is about to be opened."""
+        local = tuple(target.uri for target in store.spill if "://" not in target.uri)
+        return cls(directory=store.directory, prefix=prefix, spill=local)
 
 
 # ---------------------------------------------------------------------------------------------------------- processes
@@ -207,17 +237,17 @@ def is_held(folder: Path) -> bool:
     return False
 
 
-def _remove_unheld(folder: Path) -> bool:
-    """Remove the folder unless somebody holds it."""
+def _remove_unheld(folder: Path, part: str = "") -> bool:
+    """Remove the folder, or one in it, unless somebody holds it."""
     path = folder / _LOCK
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
         return False
     try:
-        if not _take(fd, path, fcntl.LOCK_EX):
+        if not _take(fd, path, fcntl.LOCK_EX) or not _clear_store(folder):
             return False
-        _remove_tree(folder)
+        _remove_tree(folder / part)
         return True
     finally:
         os.close(fd)
@@ -263,21 +293,28 @@ def create_sockets_folder(root: Path) -> tuple[Path, int]:
 
 
 def remove_sockets_folder(folder: Path) -> None:
-    """Remove the folder of a node that ended (by itself, or by its zygote); missing is fine."""
+    """Remove the folder of a node that ended (by itself, or by its zygote), and its objects; missing is fine.
+
+    Nothing is removed while the node still holds its objects: it is about to do it itself.
+    """
     if folder.parent.name != "s":
         raise ValueError(f"{folder} is not a sockets folder")
-    _remove_tree(folder)
+    if _clear_store(folder):
+        _remove_tree(folder)
 
 
 def sweep(root: Path, kept_max: int = SESSIONS_KEPT_MAX, bytes_max: int = SESSIONS_BYTES_MAX) -> list[Path]:
-    """Remove what dead clusters left: every unheld sockets folder, and the oldest unheld sessions.
+    """Remove what dead clusters left: every unheld sockets folder, objects, and the oldest unheld sessions.
 
     Of those the newest ``kept_max`` stay, as far as all that stay have no more than ``bytes_max`` together.
     """
     removed = [folder for folder in _folders(root / "s") if _remove_unheld(folder)]
+    removed += [Path(SHARED_MEMORY, name) for name in _sweep_segments(SHARED_MEMORY, SEGMENT_PREFIX)]
     sessions = [folder for folder in _folders(root) if folder.name.startswith("session_")]
     size_bytes = 0
     for position, folder in enumerate(sorted(sessions, key=lambda folder: folder.name, reverse=True)):
+        if (folder / SPILL).is_dir() and _remove_unheld(folder, SPILL):
+            removed.append(folder / SPILL)
         size_bytes += _size_bytes(folder)
         if (position >= kept_max or size_bytes > bytes_max) and _remove_unheld(folder):
             removed.append(folder)
@@ -285,12 +322,16 @@ def sweep(root: Path, kept_max: int = SESSIONS_KEPT_MAX, bytes_max: int = SESSIO
 
 
 def _size_bytes(folder: Path) -> int:
+    """Of what a session keeps; its objects come and go while we look."""
     size_bytes = 0
-    for entry in folder.rglob("*"):
-        try:
-            size_bytes += entry.lstat().st_size
-        except FileNotFoundError:  # somebody else sweeps as well
-            continue
+    for base, folders, files in os.walk(folder):
+        if SPILL in folders and base == str(folder):
+            folders.remove(SPILL)
+        for name in files:
+            try:
+                size_bytes += Path(base, name).lstat().st_size
+            except FileNotFoundError:  # somebody else sweeps as well
+                continue
     return size_bytes
 
 
@@ -318,6 +359,56 @@ def _folders(parent: Path) -> list[Path]:
     try:
         return sorted(entry for entry in parent.iterdir() if entry.is_dir() and not entry.is_symlink())
     except FileNotFoundError:
+        return []
+
+
+# ------------------------------------------------------------------------------------------------------------ objects
+def write_store_record(sockets_dir: Path, record: StoreRecord) -> None:
+    """Note where the objects of a node will be, before there are any."""
+    write_private(sockets_dir / _STORE, msgspec.json.encode(record))
+
+
+def _clear_store(sockets_dir: Path) -> bool:
+    """Remove the objects of a dead node; False while it lives and has some."""
+    try:
+        with (sockets_dir / _STORE).open("rb") as file:
+            record = msgspec.json.decode(file.read(RECORD_BYTES_MAX), type=StoreRecord)
+    except FileNotFoundError:
+        return True
+    except (OSError, msgspec.DecodeError) as error:
+        logger.warning("%s cannot be read: %s", sockets_dir / _STORE, error)
+        return True
+    if not record.prefix.startswith(SEGMENT_PREFIX):
+        logger.warning("%s names %r, which cannot be ours", sockets_dir / _STORE, record.prefix)
+        return True
+    _sweep_segments(record.directory, record.prefix)
+    if _names(record.directory, record.prefix):
+        return False
+    for directory in record.spill:
+        for name in _names(directory, record.prefix):
+            _remove_file(Path(directory, name))
+    return True
+
+
+def _remove_file(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # a directory of the user's: its rights may have changed
+        logger.warning("%s of a dead node cannot be removed: %s", path, error)
+
+
+def _sweep_segments(directory: str, prefix: str) -> list[str]:
+    if not _names(directory, prefix):
+        return []
+    segment = importlib.import_module("actorrt.store.segment")  # 8 ms: only when there is something to do
+    names: list[str] = segment.sweep(directory, prefix)
+    return names
+
+
+def _names(directory: str, prefix: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(directory) if entry.name.startswith(prefix))
+    except OSError:  # not there, or not ours
         return []
 
 

@@ -10,7 +10,8 @@ One ``poll`` waits for requests and, through a wakeup descriptor, for SIGCHLD. A
 it first (``WNOWAIT``): while it is a zombie its number cannot be given to another process, so killing what is left of
 its process group cannot hit a stranger. Then it is reaped and reported, exactly once.
 
-End of file on the socket means the node process is dead: kill every group, reap, remove the node's sockets folder, end.
+End of file on the socket means the node process is dead: kill every group, reap, remove the node's objects and sockets
+folder, end.
 A request that makes no sense is reported and forgotten; the zygote outlives all of them.
 """
 

@@ -20,6 +20,8 @@ CONNECT_ATTEMPT_TIMEOUT_S: Final = 5.0
 # ---- values
 BUFFER_OUT_OF_BAND_BYTES_MIN: Final = 64 * 1024
 """Pickle buffers from this size travel as frames of their own."""
+INLINE_VALUE_BYTES_MAX: Final = 100 * 1024
+"""Values up to this size travel inside messages and live in their owner; larger ones go to an object store."""
 FUNCTION_BYTES_WARN: Final = 10 << 20
 FUNCTION_BYTES_MAX: Final = 100 << 20
 """Exported functions and classes (api.export): a ValueError beyond."""
@@ -33,6 +35,8 @@ PUSH_TARGET_S: Final = 0.010
 """Work kept in a worker's queue: depth = target / average duration."""
 LEASE_REQUESTS_MAX: Final = 64
 """Lease requests of one scheduling class at one raylet."""
+LOCALITY_BYTES_MIN: Final = 1 << 20
+"""A task asks another node first if so many more bytes of its arguments lie there."""
 LEASE_LINGER_S: Final = 0.2
 """An idle lease is kept this long for the next task of its class."""
 PENDING_TASKS_MAX: Final = 10_000_000
@@ -70,3 +74,36 @@ SESSIONS_KEPT_MAX: Final = 10
 """Session folders (logs) kept on disk; older ones are swept at start."""
 LOG_FILE_BYTES_MAX: Final = 100 << 20
 LOG_LINE_BYTES_MAX: Final = 64 * 1024
+
+# ---- object manager
+STORE_CLIENTS_MAX: Final = 16_384
+"""Processes attached to the store of one node."""
+OBJECT_WISHES_MAX: Final = 1_000_000
+"""Objects that processes of one node wait for, each entry of a request counted; beyond, a request is Overloaded."""
+PREFETCHES_MAX: Final = 1000
+"""Pulls that only a hint asks for; further hints are dropped."""
+PULLS_INFLIGHT_MAX: Final = 64
+PULL_BYTES_INFLIGHT_MAX: Final = 2 << 30
+"""Bytes of the pulls in flight together; a single larger one goes alone."""
+PULL_SOURCES_MAX: Final = 4
+"""Holders of an object that are asked, or read from, at once."""
+LOCATE_ROUNDS_MAX: Final = 3
+"""How often an owner is asked where its object is before it counts as lost."""
+PIN_ATTEMPTS_MAX: Final = 3
+"""How often an object is pulled again because the store dropped it before it was pinned."""
+SEAL_REPORT_WAIT_S: Final = 1.0
+"""The report of an object that should be here may be under way so long."""
+PARKED_ASKS_MAX: Final = 10_000
+"""Questions of other nodes that wait for such a report; further ones are answered at once."""
+GONE_OBJECTS_KEPT_MAX: Final = 50_000
+"""Keys remembered after the end of their objects, and of such as were freed before they came."""
+CLIENT_LAST_WORDS_S: Final = 0.2
+"""What a process said before its death may be under way so long; then its pins and slabs are taken back."""
+SUSPECT_WAIT_S: Final = 1.0
+"""An owner whose connection has ended is asked after this time; if it cannot be reached, its objects are deleted."""
+AUDIT_INTERVAL_S: Final = 10.0
+"""After this time an object's owner is asked again whether it is still needed."""
+VERIFY_KEYS_MAX: Final = 1000
+"""Keys in one such question; an owner of more objects is asked about the others the next time."""
+STORE_REPORT_OBJECTS_MAX: Final = 10_000
+"""Objects listed in one report."""

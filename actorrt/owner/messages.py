@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actorrt.kernel.message import LANE_SUPERVISION, Address, Message
+from actorrt.kernel.message import LANE_SUPERVISION, Address, Message, Record
 from actorrt.wire.records import ActorInfo, DeathCause, RefInfo, Result, TaskOutcome
 
 
@@ -120,6 +120,34 @@ class CancelOwned(Message):
     recursive: bool = True
 
 
+# ---- from object managers
+class CopiesAdded(Message):
+    """The node ``holder`` has copies of these objects of ours now (keys as in ``wire.records.Stored``)."""
+
+    keys: tuple[bytes, ...]
+    holder: str
+
+
+class CopiesRemoved(Message):
+    """The node ``holder`` has them no longer."""
+
+    keys: tuple[bytes, ...]
+    holder: str
+
+
+class LocateObject(Message):
+    """Who has this object of ours? Answered with ``objects.messages.ObjectLocated``."""
+
+    key: bytes
+
+
+class VerifyObjects(Message):
+    """The node ``holder`` has these objects of ours: those we do not know are answered with ``FreeObjects``."""
+
+    keys: tuple[bytes, ...]
+    holder: str
+
+
 # ---- from the GCS
 class ActorChanged(Message):
     """News of an actor this owner subscribed to."""
@@ -142,6 +170,43 @@ class NodeChanged(Message):
     raylet: Address
     alive: bool
     text: str = ""
+
+
+# ---- operator
+class ObjectReference(Record):
+    """What an owner knows of one object (``owner.references``)."""
+
+    object_id: bytes
+    size_bytes: int
+    """0 while it is not known."""
+    state: str
+    """PENDING, INLINE, STORED, FAILED; BORROWED when somebody else owns it."""
+    kinds: dict[str, int]
+    """Holds by kind: LOCAL_REFERENCE, USED_BY_PENDING_TASK, CAPTURED_IN_OBJECT, BORROWED_BY, ACTOR_HANDLE, ..."""
+    owner: str
+    detail: str = ""
+    """Of PENDING the name of the task, of FAILED the kind of failure."""
+    holders: tuple[str, ...] = ()
+    """Nodes that have it (process addresses)."""
+    borrowers: tuple[str, ...] = ()
+    """Some of the processes that hold it (``kinds`` has their number)."""
+
+
+class GetReferences(Message):
+    """(R: References) For ``actorrt memory``: the largest objects this process knows."""
+
+    references_max: int = 0
+
+
+class References(Message):
+    """Answer, largest first."""
+
+    raylet: str
+    """Of the node this process belongs to."""
+    entries: tuple[ObjectReference, ...] = ()
+    omitted: int = 0
+    """Objects there are besides."""
+    tasks_pending: int = 0
 
 
 # ---- from the raylet's log collector

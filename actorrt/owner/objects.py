@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterable
 from actorrt.kernel.effects import Do, Effect, Send
 from actorrt.kernel.ids import ACTOR_ID_BYTES
 from actorrt.kernel.message import Address
+from actorrt.owner.holdings import Holdings
 from actorrt.owner.messages import BorrowersAdded, BorrowersRemoved, DropGets, GetObjects, ObjectsReady
 from actorrt.owner.operations import Wake
 from actorrt.owner.tasks import ObjectRecord, PendingActor, SharedState, Task, Waiter
-from actorrt.wire.records import Failure, RefInfo, Result, Value
+from actorrt.wire.records import Failure, RefInfo, Result, Stored
 
 ACTOR_HANDLE_SUFFIX = b"\xff\xff\xff\xff"
 """An actor's handles are counted like refs of the object ``actor_id + ACTOR_HANDLE_SUFFIX``."""
@@ -36,6 +37,7 @@ class ObjectTable:
     def __init__(self, me: str, on_ready: Callable[[Task | PendingActor], None]) -> None:
         self.me = me
         self.records: dict[bytes, ObjectRecord] = {}
+        self.holdings = Holdings()
         self.effects: list[Effect] = []
         self.on_dependency_ready = on_ready
         self.record_ahead: Callable[[bytes], ObjectRecord | None] = lambda _object_id: None
@@ -80,6 +82,13 @@ class ObjectTable:
         """ObjectRefs of this process were made by unpickling."""
         for ref in refs:
             self.record_of(ref).local += 1
+
+    def put(self, objects: Iterable[tuple[bytes, Result]]) -> None:
+        """Objects that are ours from the start, with one ObjectRef each."""
+        for object_id, result in objects:
+            record = ObjectRecord(None, 1)
+            self.records[object_id] = record
+            self.resolve(object_id, record, result, received=False)
 
     def release(self, object_ids: Iterable[bytes]) -> None:
         """ObjectRefs of this process went."""
@@ -129,13 +138,15 @@ class ObjectTable:
         if record.task is not None:
             return  # still being made: the outcome frees it
         del self.records[object_id]
+        if type(record.result) is Stored:
+            self.holdings.free(object_id)
         if object_id.endswith(ACTOR_HANDLE_SUFFIX):
             self.on_handles_gone(object_id[:ACTOR_ID_BYTES])
         self._release_contents(record)
 
     def _release_contents(self, record: ObjectRecord) -> None:
         result = record.result
-        if type(result) is not Value or not result.refs:
+        if result is None or type(result) is Failure or not result.refs:
             return
         self._unpins.append(result.refs)
         if self._unpinning:
@@ -152,7 +163,9 @@ class ObjectTable:
             return
         record.result = result
         record.task = None
-        if type(result) is Value and result.refs:
+        if type(result) is Stored and (record.shared is None or not record.shared.owner):
+            self.holdings.enter(result)
+        if type(result) is not Failure and result.refs:
             self.pin(result.refs)
             if received:
                 self.count_registered(result.refs)
@@ -191,10 +204,15 @@ class ObjectTable:
             if record is not None and record.dependents is not None:
                 record.dependents = [d for d in record.dependents if d is not dependent] or None
 
-    def give_back(self, results: Iterable[Result]) -> None:
-        """Nobody here wants these values any more, but we were registered for the refs inside."""
+    def give_back(self, results: Iterable[Result], *, ours: bool) -> None:
+        """Nobody here wants these values any more, but we were registered for the refs inside.
+
+        ``ours``: values of objects we own, which may lie in a store.
+        """
         for result in results:
-            if type(result) is Value and result.refs:
+            if ours and type(result) is Stored:
+                self.holdings.discard(result)
+            if type(result) is not Failure and result.refs:
                 self.pin(result.refs)
                 self.count_registered(result.refs)
                 self.unpin(result.refs)
@@ -265,6 +283,7 @@ class ObjectTable:
 
     def flush(self) -> None:
         """Send what was collected in this step: one message per peer and kind."""
+        self.holdings.flush(self.effects)
         if self._gets:
             gets, self._gets = self._gets, {}
             for owner, ids in gets.items():
@@ -281,8 +300,10 @@ class ObjectTable:
     # ------------------------------------------------------------------ other processes
     def send_value(self, getter: Address, object_id: bytes, result: Result) -> None:
         """Answer a getter; the refs inside the value are lent to it first."""
-        if type(result) is Value and result.refs:
+        if type(result) is not Failure and result.refs:
             self.lend(result.refs, getter.process)
+        if type(result) is Stored:
+            result = self.holdings.current(result)
         self.effects.append(Send(getter, ObjectsReady(((object_id, result),))))
 
     def serve(self, getter: Address, object_ids: Iterable[bytes]) -> None:
@@ -399,6 +420,21 @@ class ObjectTable:
                     )
                     self.resolve(object_id, record, lost, received=False)
 
+    def any_stored(self, object_ids: Iterable[bytes]) -> bool:
+        """Whether one of these lies in a store (any thread)."""
+        records = self.records
+        found = (records.get(object_id) for object_id in object_ids)
+        return any(record is not None and type(record.result) is Stored for record in found)
+
+    def lose(self, object_ids: Iterable[bytes], why: str) -> None:
+        """No store has these any more."""
+        for object_id in object_ids:
+            record = self.records[object_id]
+            self._release_contents(record)
+            text = f"the value of object {object_id.hex()} is lost: {why}"
+            record.result = Failure("ObjectLostError", text, subject_id=object_id)
+            self.holdings.forget(object_id)
+
     def check(self) -> None:
         """Assert the invariants."""
         assert not self._ready
@@ -406,6 +442,8 @@ class ObjectTable:
         for object_id, record in self.records.items():
             name = object_id.hex()
             assert record.pins >= 0, f"negative pins of {name}"
+            is_held = type(record.result) is Stored and (record.shared is None or not record.shared.owner)
+            assert is_held == (object_id in self.holdings), f"{name} and where it lies do not agree"
             if record.result is not None:
                 assert record.waiters is None, f"waiters of a ready object {name}"
                 assert record.dependents is None, f"dependents of a ready object {name}"

@@ -19,14 +19,16 @@ class LocalRequest(msgspec.Struct, frozen=True, tag=False):
 
 
 class Submit(LocalRequest):
-    """New tasks and actor calls, in submission order; with refs adopted before and refs released since the last batch.
+    """New objects (``put``: id and value, with one ObjectRef each), then new tasks and actor calls, in order; with refs
+    adopted before and refs released since the last batch.
 
-    One message for all three, because a step of the machine costs as much as what it does for one task.
+    One message for all, because a step of the machine costs as much as what it does for one task.
     """
 
     tasks: list[Task]
     adopted: list[RefInfo] = []
     released: list[bytes] = []
+    puts: list[tuple[bytes, Result]] = []
 
 
 class Release(LocalRequest):

@@ -8,16 +8,18 @@ from typing import Any
 import msgspec
 
 from actorrt.gcs.messages import CreateActor, KillActor
-from actorrt.kernel.effects import Do, Effect, Fail, Send, SetTimer
+from actorrt.kernel.effects import Do, Effect, Fail, Reply, Send, SetTimer
 from actorrt.kernel.message import NOWHERE, Address, Envelope, PeerGone
 from actorrt.owner import messages as incoming
 from actorrt.owner import requests
 from actorrt.owner.calls import ActorCaller
 from actorrt.owner.objects import ACTOR_HANDLE_SUFFIX, ObjectTable
 from actorrt.owner.operations import Deliver, LosePeer, PrintLines, Wake
+from actorrt.owner.references import largest_references
+from actorrt.owner.stores import Stores
 from actorrt.owner.submission import TaskSubmitter
 from actorrt.owner.tasks import ENDED, PUSHED, QUEUED, WAITING, ObjectRecord, PendingActor, Task
-from actorrt.wire.records import Failure, Value
+from actorrt.wire.records import Failure, Stored
 from actorrt.wire.values import NONE_VALUE
 
 TICK_S = 0.05
@@ -34,6 +36,7 @@ class OwnerStatistics(msgspec.Struct, frozen=True):
     leases: int
     actors_known: int
     objects_lent: int
+    objects_stored: int
 
 
 class OwnerMachine:
@@ -50,6 +53,7 @@ class OwnerMachine:
         self.raylet = raylet
         self.gcs = gcs
         self.objects = ObjectTable(me.process, self._dependency_ready)
+        self.stores = Stores(self.objects)
         self.submitter = TaskSubmitter(self.objects, raylet)
         self.caller = ActorCaller(self.submitter, gcs)
         self.objects.on_handles_gone = self.caller.handles_gone
@@ -86,6 +90,11 @@ class OwnerMachine:
             incoming.BorrowersAdded: self._borrowers_added,
             incoming.BorrowersRemoved: self._borrowers_removed,
             incoming.CancelOwned: self._cancel_owned,
+            incoming.CopiesAdded: lambda _e, m: self.stores.copies_added(m.keys, m.holder),
+            incoming.CopiesRemoved: lambda _e, m: self.stores.copies_removed(m.keys, m.holder),
+            incoming.LocateObject: lambda e, m: self.stores.locate(e.src, m.key, self._effects),
+            incoming.VerifyObjects: lambda _e, m: self.stores.verify(m.keys, m.holder),
+            incoming.GetReferences: self._get_references,
             incoming.ActorChanged: lambda _e, m: self.caller.changed(m.info),
             incoming.Published: lambda _e, m: self._effects.append(Do(Deliver(m))),
             incoming.NodeChanged: self._node_changed,
@@ -124,6 +133,8 @@ class OwnerMachine:
         submitter = self.submitter
         if message.adopted:
             self.objects.add_refs(message.adopted)
+        if message.puts:
+            self.objects.put(message.puts)
         for task in message.tasks:
             submitter.admit(task)
             if task.actor_id:
@@ -139,9 +150,7 @@ class OwnerMachine:
             self.objects.release(message.released)
 
     def _put(self, _envelope: Envelope, message: requests.PutObject) -> None:
-        record = ObjectRecord(None, 1)
-        self.objects.records[message.object_id] = record
-        self.objects.resolve(message.object_id, record, message.result, received=False)
+        self.objects.put([(message.object_id, message.result)])
 
     def _report_held(self, _envelope: Envelope, message: requests.ReportHeld) -> None:
         message.answer.extend(self.objects.held_of(message.refs))
@@ -225,7 +234,9 @@ class OwnerMachine:
                 self._effects.append(Send(self.gcs, kill))
                 return
         if pending.missing == 0:
-            values = tuple(result for result in results if type(result) is Value)
+            values = tuple(
+                self.objects.holdings.current(r) if type(r) is Stored else r for r in results if r is not None
+            )
             spec = msgspec.structs.replace(pending.spec, dependencies=values)
             self._effects.append(Send(self.gcs, CreateActor(spec)))
 
@@ -261,7 +272,7 @@ class OwnerMachine:
         for object_id, result in message.objects:
             record = objects.records.get(object_id)
             if record is None or record.result is not None:
-                objects.give_back((result,))
+                objects.give_back((result,), ours=False)
             else:
                 objects.resolve(object_id, record, result, received=True)
 
@@ -281,6 +292,7 @@ class OwnerMachine:
         if not message.alive:
             self.submitter.raylet_gone(message.raylet.process, message.text or "it died")
             self.objects.process_gone(message.raylet.process)
+            self.stores.node_gone(message.raylet.process, message.text or "it died")
 
     def _peer_gone(self, _envelope: Envelope, message: PeerGone) -> None:
         process = message.process
@@ -299,6 +311,14 @@ class OwnerMachine:
         self.caller.tick()
 
     # ------------------------------------------------------------------ inspection
+    def _get_references(self, envelope: Envelope, message: incoming.GetReferences) -> None:
+        if not envelope.request_id:
+            return
+        entries = largest_references(self.objects, self.submitter, self.caller.clients.values(), message.references_max)
+        omitted = len(self.objects.records) - len(entries)
+        answer = incoming.References(self.raylet.process, entries, omitted, len(self.submitter.tasks))
+        self._effects.append(Reply(envelope.src, envelope.request_id, answer))
+
     def check(self) -> None:
         """See ``kernel.machine.Machine``."""
         self.objects.check()
@@ -335,6 +355,7 @@ class OwnerMachine:
             leases=len(self.submitter.workers),
             actors_known=len(self.caller.clients),
             objects_lent=sum(len(v) for v in self.objects.borrowed_by.values()),
+            objects_stored=len(self.objects.holdings),
         )
 
 

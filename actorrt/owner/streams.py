@@ -77,7 +77,7 @@ class StreamTable:
         stream = self.streams.get(task_id)
         for index, result in items:
             if stream is None or stream.is_dropped or stream.ended or index != stream.count:
-                self.objects.give_back((result,))
+                self.objects.give_back((result,), ours=True)
                 continue
             stream.count = index + 1
             self._resolve(stream, index, result, received=True)

@@ -23,6 +23,7 @@ any task in the worker's hands may have been started, and those of ``max_retries
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import cast
 
@@ -31,12 +32,13 @@ from actorrt.kernel.effects import Effect, Send
 from actorrt.kernel.ids import object_id as make_object_id
 from actorrt.kernel.message import Address
 from actorrt.owner.deaths import cancelled_failure, crash_failure, lost_items_failure
+from actorrt.owner.locality import Locality
 from actorrt.owner.messages import LeasedWorkerDied, LeaseGranted, LeasesRedirected, LeasesRefused
 from actorrt.owner.objects import ObjectTable
 from actorrt.owner.streams import StreamTable
 from actorrt.owner.tasks import ENDED, PUSHED, QUEUED, LeasedWorker, ObjectRecord, SchedulingClass, Task
 from actorrt.raylet.messages import CancelLeases, RequestLeases, ReturnLease
-from actorrt.wire.records import DeathCause, Failure, Result, TaskCall, TaskOutcome, TaskTemplate
+from actorrt.wire.records import DeathCause, Failure, Result, Stored, TaskCall, TaskOutcome, TaskTemplate
 from actorrt.worker.messages import CancelTask, PushTasks, TakeBack
 
 TAKE_BACK_AFTER_S = 0.02
@@ -57,6 +59,7 @@ class TaskSubmitter:
         self.local_raylet = local_raylet
         self.effects: list[Effect] = []
         self.streams = StreamTable(objects)
+        self.locality = Locality(objects, local_raylet.process)
         objects.record_ahead = self.streams.record_ahead
         self.classes: dict[bytes, SchedulingClass] = {}
         self.classes_by_id: dict[int, SchedulingClass] = {}
@@ -119,13 +122,15 @@ class TaskSubmitter:
         """The task's arguments are there."""
         lease_spec = task.template.lease_spec
         assert lease_spec is not None
-        key = task.template.lease_key
+        key, raylet = task.template.lease_key, self.local_raylet
+        if task.dependency_ids:
+            key, raylet = self.locality.choose(task, lease_spec, raylet)
         scheduling_class = self.classes.get(key)
         if scheduling_class is None:
             if len(self.classes) >= IDLE_CLASSES_KEPT_MAX:
                 self._forget_idle_classes()
             self._class_count += 1
-            scheduling_class = SchedulingClass(self._class_count, key, lease_spec)
+            scheduling_class = SchedulingClass(self._class_count, key, lease_spec, raylet)
             self.classes[key] = scheduling_class
             self.classes_by_id[scheduling_class.class_id] = scheduling_class
         task.state = QUEUED
@@ -145,6 +150,7 @@ class TaskSubmitter:
             scheduling_class = self.classes.get(key)
             if scheduling_class is not None:
                 self._pump_class(scheduling_class)
+        self.locality.flush(self.effects)
 
     def _pump_class(self, scheduling_class: SchedulingClass) -> None:
         queue = scheduling_class.queue
@@ -162,7 +168,7 @@ class TaskSubmitter:
         if queue:
             wanted = min(len(queue), limits.LEASE_REQUESTS_MAX) - outstanding
             if wanted > 0:
-                raylet = self.local_raylet
+                raylet = scheduling_class.raylet
                 scheduling_class.requested[raylet] = scheduling_class.requested.get(raylet, 0) + wanted
                 self.effects.append(
                     Send(raylet, RequestLeases(scheduling_class.class_id, scheduling_class.spec, wanted))
@@ -239,7 +245,9 @@ class TaskSubmitter:
         dependencies: tuple[Result, ...] = ()
         if task.dependency_ids:
             records = self.objects.records
-            dependencies = tuple(cast("Result", records[ref.object_id].result) for ref in task.dependency_ids)
+            found = [cast("Result", records[ref.object_id].result) for ref in task.dependency_ids]
+            current = self.objects.holdings.current
+            dependencies = tuple(current(result) if type(result) is Stored else result for result in found)
         return TaskCall(
             task.task_id,
             task.template.spec.number,
@@ -270,7 +278,7 @@ class TaskSubmitter:
             self.objects.lend(outcome.borrowed, sender.process)
         task = self.tasks.get(outcome.task_id)
         if task is None:
-            self.objects.give_back(outcome.results)  # cancelled meanwhile, or a duplicate
+            self.objects.give_back(outcome.results, ours=True)  # cancelled meanwhile, or a duplicate
             return None
         lacks_items = self.streams.lacks_items(task.task_id, outcome.item_count)
         if (outcome.retry_wanted or lacks_items) and not task.cancelled:
@@ -401,6 +409,9 @@ class TaskSubmitter:
         wanted = min(redirect.count, max(0, len(scheduling_class.queue) - sum(scheduling_class.requested.values())))
         if wanted:
             target = redirect.raylet
+            for task in itertools.islice(scheduling_class.queue, wanted):
+                self.locality.hint(task, target.process)
+            self.dirty[scheduling_class.key] = None
             scheduling_class.requested[target] = scheduling_class.requested.get(target, 0) + wanted
             self.effects.append(
                 Send(target, RequestLeases(scheduling_class.class_id, scheduling_class.spec, wanted, redirect.hops))
@@ -480,6 +491,8 @@ class TaskSubmitter:
             self._raylet_lost = reason or "it ended"
             self.dirty.update(dict.fromkeys(self.classes))
         for scheduling_class in self.classes.values():
+            if scheduling_class.raylet.process == process:
+                scheduling_class.raylet = self.local_raylet
             for raylet in [r for r in scheduling_class.requested if r.process == process]:
                 del scheduling_class.requested[raylet]
                 self.dirty[scheduling_class.key] = None
@@ -541,7 +554,8 @@ class TaskSubmitter:
             return
         self.forget_dependent(task)
         self.finish(task, (cancelled_failure(task),), received=False)
-        self.dirty[task.template.lease_key] = None
+        lease_key = task.template.lease_key  # and, behind it, where the data is: it may be queued in one of several
+        self.dirty.update(dict.fromkeys(key for key in self.classes if key.startswith(lease_key)))
 
     def forget_dependent(self, task: Task) -> None:
         """The task waits for its arguments no longer."""

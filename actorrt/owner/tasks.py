@@ -234,14 +234,16 @@ class LeasedWorker:
 
 
 class SchedulingClass:
-    """Tasks that can share leased workers: same job, resources, strategy, labels, environment."""
+    """Tasks that can share leased workers: same job, resources, strategy, labels, environment, whereabouts of data."""
 
-    __slots__ = ("class_id", "key", "queue", "requested", "spec", "workers")
+    __slots__ = ("class_id", "key", "queue", "raylet", "requested", "spec", "workers")
 
-    def __init__(self, class_id: int, key: bytes, spec: LeaseSpec) -> None:
+    def __init__(self, class_id: int, key: bytes, spec: LeaseSpec, raylet: Address) -> None:
         self.class_id = class_id
         self.key = key
         self.spec = spec
+        self.raylet = raylet
+        """Who is asked first."""
         self.queue: deque[Task] = deque()
         self.workers: dict[tuple[str, int], LeasedWorker] = {}
         """By (raylet process, lease id)."""

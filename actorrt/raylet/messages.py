@@ -88,6 +88,13 @@ class LogsFlush(Message):
     job_id: bytes
 
 
+# ---- from the node's object manager
+class StoreUsed(Message):
+    """So many bytes of the node's object store are in use."""
+
+    used_bytes: int
+
+
 # ---- from the GCS
 class ClusterChanged(Message):
     """Nodes and loads that changed since the last message (full records)."""

@@ -50,6 +50,7 @@ QUIET: Final = (
     messages.GetNodeStatistics,
     messages.LogsFlush,
     messages.LogsFlushed,
+    messages.StoreUsed,
     messages.WorkerStarted,
     messages.WorkerUnblocked,
 )
@@ -121,7 +122,7 @@ class RayletMachine:
         self.placer = Placer(effects, self.queue, self.grants, self.pool, self.view, self.jobs, self.actors, rng)
         self.ending = Ending(effects, self.placer, node)
         self.hosting = Hosting(self.placer, self.ending)
-        self.reporter = LoadReporter(effects, gcs, node.node_id)
+        self.reporter = LoadReporter(effects, gcs, node.node_id, node.resources)
         self.stopping = False
         self._nothing_new = False
         """This message only added to a demand that waits already: the answer to it is the same."""
@@ -144,6 +145,7 @@ class RayletMachine:
             messages.DriverJoined: self._driver_joined,
             messages.LogsFlush: self._logs_flush,
             messages.LogsFlushed: self._logs_flushed,
+            messages.StoreUsed: lambda _envelope, message, _now: self.reporter.store_used(message.used_bytes),
             messages.ClusterChanged: self._cluster_changed,
             NodeRegistered: self._node_registered,
             messages.JobStarted: self._job_started,

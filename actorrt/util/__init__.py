@@ -9,15 +9,27 @@ if TYPE_CHECKING:
     from actorrt.api.cluster_info import get_node_ip_address
     from actorrt.api.verbs import list_named_actors
     from actorrt.util import scheduling_strategies
+    from actorrt.util.check_serialize import inspect_serializability
+    from actorrt.util.serialization import deregister_serializer, register_serializer
 
 # Where each public name lives.
 _HOMES = {
+    "deregister_serializer": "actorrt.util.serialization",
     "get_node_ip_address": "actorrt.api.cluster_info",
+    "inspect_serializability": "actorrt.util.check_serialize",
     "list_named_actors": "actorrt.api.verbs",
+    "register_serializer": "actorrt.util.serialization",
 }
 _MODULES = ("scheduling_strategies",)
 
-__all__ = ["get_node_ip_address", "list_named_actors", "scheduling_strategies"]
+__all__ = [
+    "deregister_serializer",
+    "get_node_ip_address",
+    "inspect_serializability",
+    "list_named_actors",
+    "register_serializer",
+    "scheduling_strategies",
+]
 
 
 def __getattr__(name: str) -> Any:

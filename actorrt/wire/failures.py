@@ -48,7 +48,7 @@ def failure_of(error: BaseException, function_name: str, pid: int, node_id: byte
         text = text[:half] + "\n  ... (shortened) ...\n" + text[-half:]
     cause = None
     try:
-        cause = values.dumps(error_to_send)
+        cause = values.inline(error_to_send)
         values.loads(cause)  # what pickles may still refuse to be rebuilt; find out here, not at the caller
     except Exception as problem:  # noqa: BLE001 - any user code may run in there; the text says what happened
         text += f"\n(the exception itself could not be sent: {type(problem).__name__}: {problem})"

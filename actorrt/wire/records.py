@@ -6,7 +6,7 @@ User values are opaque here: ``Value.data`` is only ever unpickled by ``worker.e
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import msgspec
 
@@ -59,6 +59,21 @@ class Value(msgspec.Struct, frozen=True, array_like=True, tag="v"):
         return len(self.data) + sum(len(b) for b in self.buffers)
 
 
+class Stored(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """A user value that lies in the object stores of nodes. The first bytes of ``key`` are the object's id.
+
+    ``holders`` are process addresses of nodes that had it when this was said; the first made it. ``refs`` as in
+    ``Value``.
+    """
+
+    key: bytes
+    size_bytes: int
+    owner: str
+    holders: tuple[str, ...]
+    refs: tuple[RefInfo, ...] = ()
+
+
+@final
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     """Why there is no value. ``kind`` is a class name of ``kernel.errors`` or ``TaskError``.
 
@@ -77,7 +92,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     """The task, actor or object concerned."""
 
 
-Result: TypeAlias = Value | Failure
+Result: TypeAlias = Value | Stored | Failure
 
 
 class DeathCause(Record):

@@ -391,6 +391,11 @@ class Router:
         """Our cluster: as given, or as learned from the first peer; empty before."""
         return self._connections.identity.cluster_id
 
+    @property
+    def identity(self) -> Identity:
+        """Who we are to others."""
+        return self._connections.identity
+
     def close(self) -> None:
         """Close all channels, listeners and the transports; fail what waits (idempotent). Nobody is told PeerGone."""
         if not self._connections.closed:

@@ -46,19 +46,28 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import uvloop
 
 from actorrt.kernel.context import TaskContext, current_task
 from actorrt.kernel.limits import OUTCOMES_HELD_MAX
 from actorrt.kernel.message import NOWHERE, Envelope
-from actorrt.wire import values
 from actorrt.wire.failures import failure_of
-from actorrt.wire.records import ActorSpec, DeathCause, Failure, RefInfo, Result, TaskOutcome, TaskTemplate, Value
+from actorrt.wire.records import (
+    ActorSpec,
+    DeathCause,
+    Failure,
+    RefInfo,
+    Result,
+    Stored,
+    TaskOutcome,
+    TaskTemplate,
+)
 from actorrt.worker import packing
+from actorrt.worker.host import Host
 from actorrt.worker.messages import ActorCreated, ExitRequested, TasksFinished, WorksReturned
 from actorrt.worker.operations import Create, Exit, Interrupt, Return, Run, UseAccelerators, Work
 from actorrt.worker.streaming import ItemSender
@@ -79,43 +88,6 @@ LEAVE_WAIT_S = 10.0
 
 class ActorExit(SystemExit):
     """Raised by ``exit_actor`` inside an actor's method."""
-
-
-class Host(Protocol):
-    """What the executor needs from the process around it."""
-
-    pid: int
-    node_id: bytes
-
-    def post(self, envelope: Envelope) -> None:
-        """Hand a message to the worker machine."""
-
-    def load_function(self, template: TaskTemplate) -> Any:
-        """Return the function (or class) of a key, fetched from the GCS on first use."""
-
-    def load_class(self, spec: ActorSpec) -> Any:
-        """Return an actor's class."""
-
-    def lend(self, refs: tuple[RefInfo, ...], borrower: str) -> None:
-        """Register the receiver of these refs with their owners (see ``owner.objects``)."""
-
-    def still_held(self, refs: tuple[RefInfo, ...]) -> tuple[RefInfo, ...]:
-        """Which of these borrowed refs does this process still hold?"""
-
-    def use_accelerators(self, ids: dict[str, tuple[str, ...]]) -> None:
-        """Make these devices, and no others, visible to user code."""
-
-    def cancel_children(self, task_id: bytes) -> None:
-        """Cancel what this task submitted."""
-
-    def call_soon(self, callback: Callable[[], None], delay_s: float) -> None:
-        """Run on the I/O loop after ``delay_s`` (any thread)."""
-
-    def enter(self) -> None:
-        """Called once in each thread that runs user code (sets the current runtime)."""
-
-    def leave(self, cause: DeathCause, exit_code: int) -> None:
-        """End the worker (process mode: does not return)."""
 
 
 class _Callable:
@@ -332,6 +304,8 @@ class Executor:
         if self.is_process:
             # Returning would end the process: leave that to the thread that is at it, with last words to write.
             threading.Event().wait(LEAVE_WAIT_S)
+        self._instance = None  # what a thread leaves must not wait for the garbage collector
+        self._methods.clear()
 
     def _broken(self, error: BaseException) -> None:
         logger.error("the executor failed: %r", error, exc_info=error)
@@ -433,7 +407,7 @@ class Executor:
                     if template.is_streaming:
                         sender = self._sender(work)
                         self._send_each(sender, value, context, pooled=pooled)
-                    results = _packed(value, template)
+                    results = packing.packed(value, template, task_id, work.src.process, self.host.keep)
                 finally:
                     if os.getpid() != self.host.pid:
                         _end_fork()
@@ -466,14 +440,13 @@ class Executor:
             self._end(DeathCause("exit", text, pid=self.host.pid), 0)
 
     def _sender(self, work: Work) -> ItemSender:
-        src = work.src.process
-        return ItemSender(work.call.task_id, self._post, lambda refs: self.host.lend(refs, src), self.host.call_soon)
+        return ItemSender(work.call.task_id, work.src.process, self.host, self._post)
 
     def _send_each(self, sender: ItemSender, items: Any, context: TaskContext, *, pooled: bool) -> None:
         """Send what a generator yields. No interrupt may arrive in the middle of sending."""
         try:
             for item in items:
-                value = values.dumps(item)
+                value = sender.pack(item)
                 self._main_task = b""
                 if self._interrupt_task:
                     self._leave_user_code()
@@ -497,14 +470,17 @@ class Executor:
         return not template.max_retries and self._spec is None
 
     def _arguments(self, work: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call = work.call
-        if not call.arguments:
-            return (), {}
         try:
-            return packing.unpack(Value(call.arguments, call.buffers), call.dependencies)
+            return packing.unpack_call(work.call, self.host.load)
         except Exception as error:
             error.add_note(f"(while unpickling the arguments of {work.template.name})")
             raise
+
+    async def _arguments_async(self, work: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        call = work.call
+        if not any(type(result) is Stored for result in call.dependencies):
+            return self._arguments(work)
+        return packing.unpack_loaded(call, await self.host.load_async(call.dependencies))
 
     def _raised(self, work: Work, error: BaseException, context: TaskContext) -> Failure | None:
         """What a task that raised leaves to its owner; None when it is the end of the worker."""
@@ -557,7 +533,7 @@ class Executor:
     def _borrowed(self, work: Work) -> tuple[RefInfo, ...]:
         """Which refs from its arguments does this process keep? (Ask when the arguments are gone.)"""
         call = work.call
-        refs = call.refs + tuple(r for d in call.dependencies if type(d) is Value for r in d.refs)
+        refs = call.refs + tuple(r for d in call.dependencies if type(d) is not Failure for r in d.refs)
         return self.host.still_held(refs) if refs else ()
 
     def _flush_by_timer(self) -> None:
@@ -593,7 +569,7 @@ class Executor:
         token = current_task.set(context)
         try:
             cls = self.host.load_class(spec)
-            args, kwargs = packing.unpack(spec.arguments, spec.dependencies) if spec.arguments.data else ((), {})
+            args, kwargs = packing.unpack(spec.arguments, spec.dependencies, self.host.load)
             if spec.is_async:
                 self._prepare_loop(spec)
                 assert self._loop is not None
@@ -722,14 +698,14 @@ class Executor:
                     raise asyncio.CancelledError  # noqa: TRY301 - an outcome like any other
                 started_s = time.perf_counter()
                 known = self._callable_of(template)
-                args, kwargs = self._arguments(work)
+                args, kwargs = await self._arguments_async(work)
                 value = known.function(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = await value
                 if template.is_streaming:
                     sender = self._sender(work)
                     await _send_all(sender, value)
-                results = _packed(value, template)
+                results = packing.packed(value, template, task_id, work.src.process, self.host.keep)
             for result in results:
                 if result.refs:
                     self.host.lend(result.refs, work.src.process)
@@ -761,19 +737,13 @@ def _ended(sender: ItemSender | None) -> int:
     return sender.count
 
 
-def _packed(value: Any, template: TaskTemplate) -> tuple[Value, ...]:
-    if template.num_returns == 1:
-        return (values.dumps(value),)
-    return () if template.is_streaming else packing.split(value, template)
-
-
 async def _send_all(sender: ItemSender, items: Any) -> None:
     if hasattr(items, "__aiter__"):
         async for item in items:
-            sender.send(values.dumps(item))
+            sender.send(sender.pack(item))
     else:
         for item in items:
-            sender.send(values.dumps(item))
+            sender.send(sender.pack(item))
 
 
 def _raise_in_thread(ident: int, error: type[BaseException] | None) -> None:

@@ -6,13 +6,17 @@ Only the executor calls this: it is here that user values are pickled and unpick
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from actorrt.wire import values
-from actorrt.wire.records import Result, TaskTemplate, Value
+from actorrt.wire.records import Result, Stored, TaskCall, TaskTemplate, Value
+from actorrt.wire.values import Keep
 
 logger = logging.getLogger("actorrt.worker")
+
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def no_group(template: TaskTemplate, groups: Iterable[str]) -> ValueError:
@@ -21,11 +25,21 @@ def no_group(template: TaskTemplate, groups: Iterable[str]) -> ValueError:
     return ValueError(f"concurrency group {template.concurrency_group!r} does not exist; there are {names}")
 
 
-def split(value: Any, template: TaskTemplate) -> tuple[Value, ...]:
-    """Serialise the parts of what a function with ``num_returns`` other than 1 returned."""
+def packed(value: Any, template: TaskTemplate, task_id: bytes, owner: str, keep: Keep) -> tuple[Value | Stored, ...]:
+    """Serialise what a function returned; large parts go to the node's store, as objects of ``owner``."""
+    if template.num_returns == 1:
+        return (values.dumps(value, keep, (task_id, 0, owner)),)
+    if template.is_streaming:
+        return ()
+    parts = split(value, template)
+    return tuple(values.dumps(part, keep, (task_id, index, owner)) for index, part in enumerate(parts))
+
+
+def split(value: Any, template: TaskTemplate) -> list[Any]:
+    """The parts of what a function with ``num_returns`` other than 1 returned."""
     count = template.num_returns
     if count == 0:
-        return ()
+        return []
     try:
         parts = list(value)
     except TypeError:
@@ -36,22 +50,43 @@ def split(value: Any, template: TaskTemplate) -> tuple[Value, ...]:
         ) from None
     if len(parts) != count:
         raise ValueError(f"{template.name} declares num_returns={count} but returned {len(parts)} values")
-    return tuple(values.dumps(part) for part in parts)
+    return parts
 
 
-def unpack(packed: Value, dependencies: tuple[Result, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Rebuild arguments, with the values of top-level refs in their places."""
-    args, kwargs = values.loads(packed)
-    if dependencies:
-        resolved = [_load_dependency(result) for result in dependencies]
+Load: TypeAlias = Callable[[Sequence[Result]], list[Any]]
+"""Rebuilds values, fetching those that lie in stores; raises the failure there is instead of one."""
+
+
+def unpack_call(call: TaskCall, load: Load) -> Arguments:
+    """Rebuild the arguments of a call, with the values of top-level refs in their places."""
+    if not call.arguments:
+        return (), {}
+    if not call.dependencies:
+        return values.loads(Value(call.arguments, call.buffers))  # type: ignore[no-any-return]
+    return unpack_loaded(call, load(call.dependencies))
+
+
+def unpack_loaded(call: TaskCall, resolved: list[Any]) -> Arguments:
+    """The same, with the dependencies rebuilt already."""
+    if call.arguments == values.ARGUMENTS_STORED:
+        return fill(resolved.pop(), resolved)
+    return fill(values.loads(Value(call.arguments, call.buffers)), resolved)
+
+
+def unpack(packed: Value, dependencies: tuple[Result, ...], load: Load) -> Arguments:
+    """Rebuild the arguments of an actor's constructor."""
+    if not packed.data:
+        return (), {}
+    return fill(values.loads(packed), load(dependencies) if dependencies else [])
+
+
+def fill(arguments: Arguments, resolved: list[Any]) -> Arguments:
+    """Put the values of top-level refs in their places."""
+    args, kwargs = arguments
+    if resolved:
         args = tuple(resolved[a.index] if type(a) is values.Slot else a for a in args)
         kwargs = {k: resolved[a.index] if type(a) is values.Slot else a for k, a in kwargs.items()}
     return args, kwargs
-
-
-def _load_dependency(result: Result) -> Any:
-    assert isinstance(result, Value), "a failed argument reached a worker"
-    return values.loads(result)
 
 
 def retry_wanted(template: TaskTemplate, error: BaseException) -> bool:

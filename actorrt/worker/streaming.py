@@ -9,8 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
-from actorrt.wire.records import RefInfo, Result, Value
+from actorrt.wire import values
+from actorrt.wire.records import Result, Stored, Value
+from actorrt.worker.host import Host
 from actorrt.worker.messages import ItemsProduced
 
 ITEMS_HELD_MAX = 64
@@ -24,23 +27,17 @@ class ItemSender:
 
     Args:
         task_id: whose items.
+        owner: process address of whoever gets them.
+        host: keeps large items, registers receivers of refs, calls back later.
         post: hands a message to the worker machine.
-        lend: registers the receiver of refs with their owners.
-        call_soon: runs a callback on the I/O loop after a delay.
     """
 
-    def __init__(
-        self,
-        task_id: bytes,
-        post: Callable[[ItemsProduced], None],
-        lend: Callable[[tuple[RefInfo, ...]], None],
-        call_soon: Callable[[Callable[[], None], float], None],
-    ) -> None:
+    def __init__(self, task_id: bytes, owner: str, host: Host, post: Callable[[ItemsProduced], None]) -> None:
         self.count = 0
         self._task_id = task_id
+        self._owner = owner
+        self._host = host
         self._post = post
-        self._lend = lend
-        self._call_soon = call_soon
         self._held: list[tuple[int, Result]] = []
         self._held_bytes = 0
         self._last_s = 0.0
@@ -48,17 +45,21 @@ class ItemSender:
         self._lock = threading.Lock()
         """Held while a batch is handed over, so that two threads cannot swap batches."""
 
-    def send(self, value: Value) -> None:
+    def pack(self, item: Any) -> Value | Stored:
+        """Serialise the next item (user code may run in there)."""
+        return values.dumps(item, self._host.keep, (self._task_id, self.count, self._owner))
+
+    def send(self, value: Value | Stored) -> None:
         """One item more (which the caller still holds: with it live the refs inside)."""
         if value.refs:
-            self._lend(value.refs)
+            self._host.lend(value.refs, self._owner)
         now = time.perf_counter()
         is_quick = now - self._last_s < QUICK_S
         self._last_s = now
         with self._lock:
             self._held.append((self.count, value))
             self.count += 1
-            self._held_bytes += value.size_bytes()
+            self._held_bytes += value.size_bytes() if isinstance(value, Value) else 0
             wait = is_quick and len(self._held) < ITEMS_HELD_MAX and self._held_bytes < ITEMS_BYTES_HELD_MAX
             if not wait:
                 self._flush()
@@ -66,7 +67,7 @@ class ItemSender:
             if self._timer_armed:
                 return
             self._timer_armed = True
-        self._call_soon(self._by_timer, ITEMS_TIMER_S)
+        self._host.call_soon(self._by_timer, ITEMS_TIMER_S)
 
     def flush(self) -> None:
         """Hand over what is held (before the task's outcome)."""

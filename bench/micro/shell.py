@@ -1,17 +1,20 @@
 """What the shell and the router cost: microseconds per posted message, and per round trip over a Unix socket.
 
-    python bench/micro/shell.py
+    python bench/micro/shell.py [--json FILE]
 
 Each figure is the best of several rounds: other work on the machine only ever adds to it.
 """
 
+import argparse
 import asyncio
 import functools
+import json
 import multiprocessing
 import os
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 from actorrt.kernel.clock import MonotonicClock
 from actorrt.kernel.effects import Reply, Send
@@ -26,6 +29,7 @@ from actorrt.wire.router import Router
 ROUNDS = 7
 SHORT_ROUNDS = 60
 PEER = Address("unix:///peer", "owner")
+FIGURES_US = {}
 
 
 class Ping(Message):
@@ -88,6 +92,7 @@ def best(measure, rounds=ROUNDS):
 
 
 def report(what, seconds, count):
+    FIGURES_US[what.strip()] = seconds / count * 1e6
     print(f"{what:<58} {seconds / count * 1e6:8.2f} us  {count / seconds:12,.0f} /s")
 
 
@@ -276,9 +281,18 @@ def bench_local():
     loop.close()
 
 
-if __name__ == "__main__":
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the figures there, microseconds")
+    options = parser.parse_args()
     bench_post()
     bench_local()
     with tempfile.TemporaryDirectory() as made:
         bench_router("thread", made, in_thread)
         bench_router("process", made, in_process)
+    if options.json:
+        options.json.write_text(json.dumps(FIGURES_US, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Two processes, one channel: round trip of 100 bytes, and throughput of 100-byte and 1 MiB messages.
 
-    .venv/bin/python bench/micro/transports.py [--scale 1.0] [--loop uvloop|asyncio] [kind ...]
+    .venv/bin/python bench/micro/transports.py [--scale 1.0] [--loop uvloop|asyncio] [--json FILE] [kind ...]
 
 "loop": sent from the event loop's thread (answers from within ``received``). "thread": sent by another thread, which
 writes to the socket itself; for the round trip it then sleeps until the loop's thread wakes it with the answer.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,14 @@ from actorrt.transports.zeromq import ZeromqTransport
 KINDS = ("unix", "ipc", "tcp")
 ROUNDS = 3
 BATCH = 200
+COLUMNS = (
+    "round trip, loop, us",
+    "round trip, thread, us",
+    "100 B, loop, thousand/s",
+    "100 B, thread, thousand/s",
+    "1 MiB, loop, MiB/s",
+    "1 MiB, thread, MiB/s",
+)
 
 
 def new_transport(kind, limits=None):
@@ -186,6 +195,7 @@ def main():
     parser.add_argument("kinds", nargs="*", default=KINDS)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--child", default="")
     options = parser.parse_args()
     factory = uvloop.new_event_loop if options.loop == "uvloop" else asyncio.new_event_loop
@@ -195,11 +205,15 @@ def main():
         return
     print(f"{'':6}{'round trip 100 B, us':>24}{'100 B, thousand/s':>24}{'1 MiB, MiB/s':>24}")
     print(f"{options.loop:8}" + f"{'loop':>11}{'thread':>11}  " * 3)
+    figures = {}
     for kind in options.kinds:
         with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=factory) as runner:
             r = runner.run(measure(kind, Path(folder), options.scale, options.loop))
         cells = (r[0] * 1e6, r[1] * 1e6, r[2] / 1e3, r[3] / 1e3, r[4], r[5])
         print(f"{kind:8}" + "".join(f"{cell:11.1f}" + "  " * (n % 2) for n, cell in enumerate(cells)), flush=True)
+        figures.update({f"{kind} {column}": cell for column, cell in zip(COLUMNS, cells, strict=True)})
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

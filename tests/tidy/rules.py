@@ -5,7 +5,7 @@
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"kernel"}),
     frozenset({"scheduling", "wire"}),
-    frozenset({"gcs", "raylet", "owner", "worker"}),
+    frozenset({"gcs", "raylet", "owner", "worker", "objects"}),
     frozenset({"protocol"}),
     frozenset({"cluster"}),
     frozenset({"api", "actor", "exceptions", "runtime_context", "testing", "util"}),
@@ -30,6 +30,7 @@ PURE_GLOBS = (
     "actorrt/raylet/*.py",
     "actorrt/owner/*.py",
     "actorrt/worker/*.py",
+    "actorrt/objects/*.py",
     "actorrt/scheduling/*.py",
     "actorrt/kernel/message.py",
     "actorrt/kernel/effects.py",
@@ -54,7 +55,9 @@ IMPURE = {
     "actorrt/raylet/actor.py": "wiring",
     "actorrt/owner/actor.py": "wiring",
     "actorrt/worker/actor.py": "wiring",
+    "actorrt/objects/actor.py": "wiring",
     "actorrt/worker/executor.py": "runs user code",
+    "actorrt/worker/host.py": "what the executor asks of its process, a coroutine among it",
     "actorrt/worker/streaming.py": "the executor's: batches what user code yields, by the clock, between two threads",
     "actorrt/worker/main.py": "process entry",
 }

@@ -3,6 +3,7 @@ import pytest
 from actorrt import protocol
 from actorrt.gcs import messages as gcs
 from actorrt.kernel.message import Done, Message, RequestFailed
+from actorrt.objects import messages as objects
 from actorrt.owner import messages as owner
 from actorrt.raylet import messages as raylet
 from actorrt.wire.codec import BadMessage
@@ -12,7 +13,7 @@ from actorrt.worker import messages as worker
 def test_every_message_of_every_component_is_in_the_union_once():
     written = [
         value
-        for module in (gcs, raylet, owner, worker)
+        for module in (gcs, raylet, owner, worker, objects)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Message) and value.__module__ == module.__name__
     ]

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 
 import pytest
 
@@ -36,6 +37,34 @@ def test_arguments_that_need_a_head(arguments):
 def test_unknown_arguments_of_a_node():
     with Cluster(in_process=True) as cluster, pytest.raises(TypeError, match="no argument 'num_cpu'"):
         cluster.add_node(num_cpu=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"object_store_memory": 5}, ValueError, "object_store_memory must be at least"),
+        ({"object_store_memory": 1 << 50}, ValueError, "bytes free"),
+        ({"object_spilling_directory": 5}, TypeError, "object_spilling_directory"),
+        ({"_system_config": {"object_spilling_config": "{"}}, ValueError, "not JSON"),
+    ],
+    ids=str,
+)
+def test_bad_stores(arguments, error, text):
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("actorrt")}
+    with Cluster(in_process=True) as cluster, pytest.raises(error, match=text):
+        cluster.add_node(**arguments)
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("actorrt")} <= before
+
+
+def test_where_objects_go(tmp_path):
+    spilling = {"object_spilling_config": {"type": "filesystem", "params": {"directory_path": str(tmp_path / "b")}}}
+    with Cluster(in_process=True) as cluster:
+        one = cluster.add_node(object_store_memory=5 << 20, object_spilling_directory=str(tmp_path / "a"))
+        two = cluster.add_node(_system_config={**spilling, "object_spilling_threshold": 0.5})
+        assert (one.storage.config.capacity_bytes, one.storage.config.spill_threshold) == (5 << 20, 0.8)
+        assert two.storage.config.spill_threshold == 0.5
+        targets = [node.storage.config.spill[0].uri for node in (one, two)]
+        assert targets == [str(tmp_path / "a"), str(tmp_path / "b")]
 
 
 def test_nodes_come_and_go():

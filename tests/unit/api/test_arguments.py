@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from actorrt.api.actors import MethodInfo, _parameters_of, _shape_from
 from actorrt.api.arguments import Shape, pack, shape_of
 from actorrt.api.refs import ObjectRef
+from actorrt.kernel.limits import INLINE_VALUE_BYTES_MAX
 from actorrt.wire import values
-from actorrt.wire.records import Value
+from actorrt.wire.records import RefInfo, Value
 
 NAMES = "abcdef"
 KINDS = ("positional", "both", "rest", "keyword", "more")
@@ -122,7 +123,8 @@ def resolved(value, results):
 
 @given(st.lists(arguments, max_size=4), st.dictionaries(st.sampled_from(NAMES), arguments, max_size=3))
 def test_packing_there_and_back(args, kwargs):
-    data, buffers, dependencies, refs = pack(tuple(args), kwargs, "f")
+    data, buffers, dependencies, refs, held = pack(tuple(args), kwargs, "f")
+    assert held is None
     if not args and not kwargs:
         assert (data, buffers, dependencies, refs) == (b"", (), (), ())
         return
@@ -137,7 +139,7 @@ def test_packing_there_and_back(args, kwargs):
 
 def test_arguments_are_a_snapshot():
     mine = [1]
-    data, buffers, _, _ = pack((mine,), {}, "f")
+    data, buffers, *_ = pack((mine,), {}, "f")
     mine.append(2)
     assert values.loads(Value(data, buffers)) == (([1],), {})
 
@@ -145,3 +147,30 @@ def test_arguments_are_a_snapshot():
 def test_what_cannot_be_pickled_is_named():
     with pytest.raises(TypeError, match=r"an argument of my_function cannot be pickled.*lock"):
         pack((threading.Lock(),), {}, "my_function")
+
+
+def test_large_arguments_are_put_as_an_object_of_ours_behind_the_refs():
+    ref = ObjectRef(b"r" * 20, "them", None)
+    made = ObjectRef(b"a" * 20, "us", None)
+    put = []
+    large = bytes(INLINE_VALUE_BYTES_MAX)
+    packed = pack((large, ref), {}, "f", lambda pickled: put.append(pickled) or made)
+    assert packed == (
+        values.ARGUMENTS_STORED,
+        (),
+        (RefInfo(b"r" * 20, "them"), RefInfo(b"a" * 20, "us")),
+        (),
+        made,
+    )
+    args, kwargs = values.rebuilt(put[0].data, put[0].buffers)
+    assert args[0] == large
+    assert args[1].index == 0
+    assert kwargs == {}
+
+
+def test_without_a_store_large_arguments_travel_along():
+    large = bytes(INLINE_VALUE_BYTES_MAX)
+    for put in (None, lambda _pickled: None):
+        data, buffers, *_, held = pack((large,), {}, "f", put)
+        assert held is None
+        assert values.loads(Value(data, buffers)) == ((large,), {})

@@ -1,6 +1,8 @@
 """Threads that wait."""
 
 import threading
+import time
+from concurrent.futures import Future
 
 import pytest
 
@@ -81,3 +83,39 @@ def test_a_running_task_tells_that_it_blocks(owner, blocker):
     finally:
         current_task.reset(token)
     assert told == ["began", "ended"]
+
+
+def test_a_future_that_is_done_is_not_waited_for(blocker):
+    future = Future()
+    future.set_exception(ValueError("whatever it holds"))
+    assert blocker.wait_future(future, None) is True
+    assert blocker.wait_future(future, 0.0) is True
+
+
+@pytest.mark.parametrize("left_s", [-1.0, 0.0, 0.01])
+def test_a_future_may_come_too_late(blocker, left_s):
+    assert blocker.wait_future(Future(), time.monotonic() + left_s) is False
+
+
+def test_a_long_wait_for_a_future_gives_the_cpu_back(owner, blocker):
+    log = []
+    future = Future()
+
+    def began():
+        log.append("began")
+        threading.Timer(0.01, future.set_result, (1,)).start()
+
+    blocker.began, blocker.ended = began, lambda: log.append("ended")
+    token = current_task.set(TaskContext(b"t", "n", "f", {}))
+    try:
+        assert blocker.wait_future(future, None) is True
+    finally:
+        current_task.reset(token)
+    assert log == ["began", "ended"]
+
+
+def test_a_wait_for_a_future_looks_whether_anybody_lives(owner, blocker, monkeypatch):
+    monkeypatch.setattr(blocking, "LOOK_INTERVAL_S", 0.01)
+    owner.error = ConnectionError("gone")
+    with pytest.raises(ConnectionError, match="gone"):
+        blocker.wait_future(Future(), None)

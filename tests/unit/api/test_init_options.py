@@ -3,6 +3,8 @@
 import pytest
 
 from actorrt.api.init_options import LOCAL_ONLY, OBJECT_STORE_BYTES_MIN, InitOptions, init_options
+from actorrt.cluster.config import SpillTarget
+from actorrt.cluster.spilling import Spilling
 from actorrt.scheduling.resources import UNIT
 from actorrt.wire.records import Environment
 
@@ -32,12 +34,12 @@ GIVEN = {
     "runtime_env": {"env_vars": {"A": "1"}},
     "local_mode": False,
     "enable_resource_isolation": False,
-    "object_spilling_directory": "spill",
+    "object_spilling_directory": "/spill",
     "_memory": 1000,
     "_node_name": "n1",
     "_node_ip_address": "127.0.0.1",
     "_temp_dir": "elsewhere",
-    "_system_config": {"memory_monitor_refresh_ms": 100},
+    "_system_config": {"object_spilling_threshold": 0.8},
 }
 
 
@@ -60,8 +62,8 @@ def test_everything():
         node_name="n1",
         node_ip_address="127.0.0.1",
         temp_dir="elsewhere",
-        object_spilling_directory="spill",
-        system_config={"memory_monitor_refresh_ms": 100},
+        spilling=Spilling(targets=(SpillTarget("/spill"),)),
+        system_config={"object_spilling_threshold": 0.8},
         explicit=tuple(sorted(GIVEN)),
     )
 
@@ -97,6 +99,10 @@ def test_everything():
         ({"_memory": -1}, ValueError, "_memory"),
         ({"_system_config": "x"}, TypeError, "_system_config"),
         ({"_system_config": {1: 2}}, TypeError, "_system_config"),
+        ({"_system_config": {"object_spilling_config": "{"}}, ValueError, "object_spilling_config is not JSON"),
+        ({"_system_config": {"object_spilling_threshold": 2}}, ValueError, "object_spilling_threshold"),
+        ({"object_spilling_directory": ""}, ValueError, "object_spilling_directory must not be empty"),
+        ({"object_spilling_directory": __file__}, ValueError, "is not a directory"),
         ({"_node_name": 1}, TypeError, "_node_name"),
     ],
     ids=str,
@@ -109,7 +115,14 @@ def test_bad_arguments(given, error, text):
 
 @pytest.mark.parametrize("name", LOCAL_ONLY)
 def test_connecting_refuses_what_shapes_a_node(name):
-    values = {"object_store_memory": 100 * MIB, "_node_name": "n", "_memory": 5, "num_cpus": 0, "num_gpus": 0}
+    values = {
+        "object_store_memory": 100 * MIB,
+        "object_spilling_directory": "/spill",
+        "_node_name": "n",
+        "_memory": 5,
+        "num_cpus": 0,
+        "num_gpus": 0,
+    }
     options = init_options(**{name: values.get(name, {})})
     with pytest.raises(ValueError, match=f"{name} cannot be given when connecting .*there:1"):
         options.refuse_local_only("there:1")
@@ -117,3 +130,8 @@ def test_connecting_refuses_what_shapes_a_node(name):
 
 def test_connecting_accepts_the_rest():
     init_options("auto", namespace="n", log_to_driver=False, include_dashboard=False).refuse_local_only("x")
+
+
+def test_a_setting_without_effect_is_said_to_have_none():
+    with pytest.warns(UserWarning, match=r"no effect of memory_monitor_refresh_ms; known are .*min_spilling_size"):
+        init_options(None, _system_config={"memory_monitor_refresh_ms": 100})

@@ -2,14 +2,19 @@
 
 import gc
 import os
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import actorrt
 from actorrt import exceptions
 from actorrt.api.inprocess import InProcessCluster
+from actorrt.cluster import session
+from actorrt.cluster.bulk import BulkError
+from actorrt.objects.operations import Open
 from actorrt.testing import Cluster
 
 
@@ -78,3 +83,45 @@ def test_two_clusters_side_by_side():
         one.stop()
         two.stop()
         two.stop()
+
+
+@pytest.fixture
+def place(monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="ac-") as folder:
+        monkeypatch.setenv(session.TEMP_VARIABLE, folder)
+        yield Path(folder)
+
+
+def test_files_of_a_node_go_with_it(place):
+    shared, sockets = Path(session.SHARED_MEMORY), place / f"actorrt-{os.getuid()}" / "s"
+    with Cluster(initialize_head=True, connect=True, in_process=True) as cluster:
+        node = cluster.add_node(resources={"b": 1}, object_store_memory=5 << 20)
+        make = actorrt.remote(num_cpus=0, resources={"b": 1})(lambda: bytes(1 << 20))
+        assert actorrt.get(make.remote(), timeout=20) == bytes(1 << 20)
+        of_node = f"actorrt-{node.node_id[:16]}-*"
+        assert len(list(shared.glob(of_node))) == 1
+        assert len(list(sockets.iterdir())) == 2  # it was copied to the head
+        cluster.remove_node(node)
+        assert list(shared.glob(of_node)) == []
+        assert len(list(sockets.iterdir())) == 1
+        with pytest.raises(BulkError, match="has ended"):
+            cluster._embedded.connect(node.storage.endpoint, lambda: True)
+    assert list(sockets.iterdir()) == []
+
+
+def test_a_node_that_ends_by_itself_removes_its_files():
+    cluster = InProcessCluster()
+    try:
+        node = cluster.add_node(num_cpus=1)
+        opened = threading.Event()
+        node.storage.bind(lambda _envelope: opened.set())
+        node.storage.perform(Open(1))
+        assert opened.wait(10)
+        node._failed(RuntimeError("a bug"))
+        files = list(Path(session.SHARED_MEMORY).glob(f"{node.storage.prefix}*"))
+        deadline_s = time.monotonic() + 10
+        while any(file.exists() for file in files):
+            assert time.monotonic() < deadline_s
+            threading.Event().wait(0.005)
+    finally:
+        cluster.stop()

@@ -7,6 +7,8 @@ import pytest
 
 from actorrt.cluster import bootstrap, session
 from actorrt.cluster.addresses import ClusterAddress
+from actorrt.cluster.config import SpillTarget, StoreConfig
+from actorrt.cluster.spilling import Spilling
 from actorrt.cluster.token import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, read_session_token
 
 
@@ -52,7 +54,15 @@ def test_sessions(root):
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"num_cpus": -1}, ValueError), ({"resources": {"GPU": 1}}, ValueError), ({"x": 1}, TypeError)],
+    [
+        ({"num_cpus": -1}, ValueError),
+        ({"resources": {"GPU": 1}}, ValueError),
+        ({"x": 1}, TypeError),
+        ({"object_store_memory": 5}, ValueError),
+        ({"object_store_memory": "5"}, TypeError),
+        ({"object_store_memory": 1 << 50}, ValueError),
+        ({"spilling": Spilling(targets=(SpillTarget(__file__),))}, ValueError),
+    ],
 )
 def test_nonsense_leaves_nothing(root, arguments, error):
     with pytest.raises(error):
@@ -70,3 +80,11 @@ def test_failing_to_launch_leaves_no_sockets(root, monkeypatch):
         bootstrap.start_node(num_cpus=1)
     assert list((root / "s").iterdir()) == []
     assert descriptors() == open_before
+
+
+def test_what_a_node_is_told_of_its_store(tmp_path):
+    spilling = Spilling(targets=(SpillTarget(str(tmp_path / "a"), 7),), threshold=0.5, fuse_bytes=9)
+    store = bootstrap.store_config(2 << 20, spilling)
+    assert store == StoreConfig(capacity_bytes=2 << 20, spill=spilling.targets, spill_threshold=0.5, fuse_bytes=9)
+    assert (tmp_path / "a").is_dir()
+    assert bootstrap.store_config(None, None).capacity_bytes > 1 << 20

@@ -5,6 +5,7 @@ import pytest
 from actorrt.cluster import cli
 from actorrt.gcs.messages import Status
 from actorrt.kernel.message import Address
+from actorrt.objects.messages import StoreReport
 from actorrt.scheduling.resources import UNIT
 from actorrt.wire.records import ActorInfo, DeathCause, JobConfig, NodeInfo, NodeLoad, PendingDemand
 
@@ -24,6 +25,10 @@ from actorrt.wire.records import ActorInfo, DeathCause, JobConfig, NodeInfo, Nod
         ["start", "--head", "--resources={"],
         ["start", "--head", "--labels=x"],
         ["stop", "-g", "soon"],
+        ["memory", "--limit=0"],
+        ["memory", "--limit=10001"],
+        ["memory", "--limit=x"],
+        ["memory", "--sort-by=age"],
     ],
 )
 def test_bad_command_lines(arguments, capsys):
@@ -33,7 +38,9 @@ def test_bad_command_lines(arguments, capsys):
     assert "usage: actorrt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["start", "--help"], ["stop", "--help"], ["status", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in ("start", "stop", "status", "memory"))]
+)
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
@@ -49,9 +56,10 @@ def test_version(capsys):
 
 
 def test_values():
-    options = cli.make_parser().parse_args(
-        ["start", "--head", "--num-cpus=2", "--num-gpus=0.5", '--resources={"disk": 2}', "--labels=a=1, b=x=y,"]
-    )
+    spilling = ["--object-spilling-directory=a", "--object-spilling-directory=b"]
+    resources = ["--num-cpus=2", "--num-gpus=0.5", '--resources={"disk": 2}', "--labels=a=1, b=x=y,"]
+    options = cli.make_parser().parse_args(["start", "--head", *resources, *spilling])
+    assert options.object_spilling_directory == ["a", "b"]
     assert (options.num_cpus, options.num_gpus) == (2, 0.5)
     assert options.resources == {"disk": 2}
     assert options.labels == {"a": "1", "b": "x=y"}
@@ -70,10 +78,16 @@ def test_nothing_to_stop(capsys):
     [
         ["status"],
         ["status", "--address=nonsense"],
+        ["memory"],
+        ["memory", "--address=nonsense"],
+        ["memory", "--address=local"],
         ["start", "--address=nonsense"],
         ["start", "--address=local"],
         ["start", "--head", '--resources={"CPU": 1}'],
         ["start", "--head", '--resources={"disk": "x"}'],
+        ["start", "--head", "--object-store-memory=5"],
+        ["start", "--head", "--object-store-memory=1e18"],
+        ["start", "--head", "--object-spilling-directory=a", "--object-spilling-directory=a"],
     ],
 )
 def test_mistakes_have_no_traceback(arguments, capsys):
@@ -166,3 +180,21 @@ def test_idle_status():
     assert lines[0].endswith("up 5 s")
     assert lines[-2:] == ["Demand", "  none"]
     assert "  0 / 2 CPU" in lines
+
+
+STORES = {
+    b"\x0a": StoreReport({"capacity_bytes": 4096, "used_bytes": 2048, "leased_bytes": 1024, "objects": 3}),
+    b"\x0b": "it did not answer",
+}
+
+
+def test_stores_in_the_status():
+    text = "\n".join(cli.status_lines(STATUS, "x", stores=STORES))
+    assert text.count("object store") == 1
+    assert "  1 KiB / 4 KiB object store, 3 objects, 0 B spilled" in text
+
+
+def test_stores_in_the_verbose_status():
+    lines = cli.status_lines(STATUS, "x", verbose=True, stores=STORES)
+    assert lines.count("    1 KiB / 4 KiB object store, 3 objects, 0 B spilled") == 1
+    assert "    object store: no answer (it did not answer)" in lines

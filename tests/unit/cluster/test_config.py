@@ -1,7 +1,17 @@
 import msgspec
 
-from actorrt.cluster.config import NodeConfig, WorkerConfig
+from actorrt.cluster.config import (
+    FUSE_BYTES,
+    SPILL_THRESHOLD,
+    NodeConfig,
+    SpillTarget,
+    StoreConfig,
+    WorkerConfig,
+    store_prefix,
+)
 from actorrt.kernel.message import Address
+from actorrt.store.base import Limits
+from actorrt.store.layout import parse_segment_name, segment_name
 from actorrt.wire.records import Environment, JobConfig
 
 NODE = NodeConfig(
@@ -24,9 +34,21 @@ WORKER = WorkerConfig(
 
 
 def test_they_travel():
-    for config in (NODE, WORKER):
+    store = StoreConfig(capacity_bytes=5, spill=(SpillTarget("/a", 7), SpillTarget("s3://b")))
+    for config in (NODE, WORKER, msgspec.structs.replace(NODE, store=store)):
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=type(config)) == config
 
 
 def test_the_token_is_not_shown():
     assert "secret" not in f"{NODE!r} {WORKER!r}"
+
+
+def test_defaults_are_those_of_the_store():
+    limits = Limits(capacity_bytes=1)
+    assert (limits.spill_threshold, limits.fuse_bytes) == (SPILL_THRESHOLD, FUSE_BYTES)
+
+
+def test_names_of_files():
+    prefix = store_prefix(bytes(range(16)))
+    assert prefix == "actorrt-0001020304050607"
+    assert parse_segment_name(segment_name(prefix, 3)) == (prefix, 3)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from actorrt.cluster import hardware
@@ -63,6 +65,31 @@ def test_what_a_node_offers():
         "node:h": UNIT,
         hardware.HEAD_RESOURCE: UNIT,
     }
+
+
+def test_a_store_of_the_size_that_was_asked_for(tmp_path):
+    assert hardware.store_capacity(hardware.OBJECT_STORE_BYTES_MIN, str(tmp_path)) == hardware.OBJECT_STORE_BYTES_MIN
+    assert hardware.store_capacity(2e6, str(tmp_path)) == 2_000_000
+    free = os.statvfs(tmp_path)
+    assert 0 < hardware.store_capacity(None, str(tmp_path)) <= free.f_blocks * free.f_frsize
+    assert hardware.store_capacity(None, str(tmp_path / "missing")) > 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "text"),
+    [
+        ("1", TypeError, "number of bytes"),
+        (True, TypeError, "number of bytes"),
+        (0, ValueError, "at least 1048576"),
+        (-1, ValueError, "at least"),
+        (float("inf"), ValueError, "at least"),
+        (float("nan"), ValueError, "at least"),
+        (1 << 60, ValueError, "object_store_memory=1152921504606846976: .* bytes free"),
+    ],
+)
+def test_a_store_that_cannot_be(wanted, error, text):
+    with pytest.raises(error, match=text):
+        hardware.store_capacity(wanted)
 
 
 @pytest.mark.parametrize(

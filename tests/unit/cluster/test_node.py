@@ -6,8 +6,10 @@ import os
 import msgspec
 import pytest
 
-from actorrt.cluster import node
-from actorrt.kernel.message import NOWHERE, Envelope, PeerGone
+from actorrt.cluster import node, session
+from actorrt.cluster.config import SpillTarget, StoreConfig, store_prefix
+from actorrt.kernel.clock import MonotonicClock
+from actorrt.kernel.message import NOWHERE, Address, Envelope, PeerGone
 from actorrt.wire.records import Environment, JobConfig
 from tests.unit.cluster.test_config import NODE
 
@@ -101,3 +103,63 @@ def test_the_log_is_bounded(tmp_path, monkeypatch):
     node._bound_log(fd)
     assert path.stat().st_size == 0
     os.close(fd)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("port", "schemes"), [(None, ["unix"]), (0, ["unix", "tcp"])])
+async def test_a_store_nobody_used_leaves_nothing_to_wait_for(short_path, port, schemes):
+    made = make(port=port, host="127.0.0.1", sockets_dir=str(short_path), cluster_id=b"c" * 16)
+    made._router = type("Router", (), {"cluster_id": b"c" * 16, "process": "unix:///n"})()
+    made._raylet = Address("unix:///n", "raylet")
+    made._make_objects(asyncio.get_running_loop(), MonotonicClock())
+    endpoints = made._storage.endpoint.split(",")
+    assert [endpoint.partition(":")[0] for endpoint in endpoints] == schemes
+    assert made._shells[0].name == "objects"
+    assert made._close_storage() is None
+    made._shells[0].stop()
+
+
+@pytest.mark.asyncio
+async def test_where_the_objects_are_is_noted_for_others(short_path):
+    folder = short_path / "s" / "aabbccdd"
+    folder.mkdir(parents=True)
+    config = msgspec.structs.replace(NODE, sockets_dir=str(folder), session_dir=str(short_path / "session"))
+    storage = node._make_storage(config, b"c" * 16, asyncio.get_running_loop())
+    assert storage._spill_folder() == str(short_path / "session" / "spill")
+    storage._before_open(StoreConfig(spill=(SpillTarget("/a"), SpillTarget("s3://b/c"))))
+    storage.stop()
+    noted = msgspec.json.decode((folder / "store.json").read_bytes(), type=session.StoreRecord)
+    assert noted == session.StoreRecord(directory="/dev/shm", prefix=store_prefix(NODE.node_id), spill=("/a",))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("others", [False, True])
+async def test_the_store_ends_with_the_node(tmp_path, others):
+    made = make(session_dir=str(tmp_path))
+    (tmp_path / "spill").mkdir()
+    if others:
+        (tmp_path / "spill" / "of-another-node").touch()
+    steps = []
+
+    class Storage:
+        is_used = True
+
+        def stop(self):
+            steps.append("stop")
+
+        def join(self):
+            steps.append("join")
+
+    made._storage = Storage()
+    await made._storage_closed(made._close_storage())
+    assert steps == ["stop", "join"]
+    assert (tmp_path / "spill").exists() == others
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_does_not_end_is_left(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(node, "STORE_END_TIMEOUT_S", 0.01)
+    made = make(session_dir=str(tmp_path))
+    await made._storage_closed(asyncio.get_running_loop().create_future())
+    assert "did not end within" in caplog.text
+    assert make()._close_storage() is None

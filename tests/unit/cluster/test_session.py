@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from actorrt.cluster import session
+from actorrt.store.segment import Segment
 
 
 def record(sockets_dir: Path, **changes) -> session.NodeRecord:
@@ -236,3 +237,109 @@ def test_start_marks():
     assert mark == session.start_mark(child.pid) != session.start_mark(os.getpid())
     child.communicate(b"\n")
     assert session.start_mark(child.pid) == ""
+
+
+# -------------------------------------------------------------------------------------------------------------- objects
+DYING = """
+import os, sys
+from actorrt.store.segment import Segment
+made = Segment(sys.argv[1], sys.argv[2], 0, 1 << 20)
+os._exit(0)
+"""
+
+
+@pytest.fixture
+def dead_store(root, tmp_path):
+    """What a node leaves that is killed: a sockets folder, a segment, spill files. (folder, segments, spill)."""
+    folder, fd = session.create_sockets_folder(root)
+    os.close(fd)
+    segments, spill = tmp_path / "segments", tmp_path / "spill"
+    segments.mkdir()
+    spill.mkdir()
+    subprocess.run([sys.executable, "-c", DYING, str(segments), "actorrt-aa"], check=True)
+    for name in ("actorrt-aa-00000001.spill", "actorrt-bb-00000001.spill"):
+        (spill / name).touch()
+    record = session.StoreRecord(directory=str(segments), prefix="actorrt-aa", spill=(str(spill), "/no/such/folder"))
+    session.write_store_record(folder, record)
+    return folder, segments, spill
+
+
+@pytest.mark.parametrize("by_sweep", [False, True])
+def test_objects_of_a_dead_node_go_with_its_folder(root, dead_store, by_sweep):
+    folder, segments, spill = dead_store
+    assert len(list(segments.iterdir())) == 1
+    if by_sweep:
+        assert folder in session.sweep(root)
+    else:
+        session.remove_sockets_folder(folder)
+    assert not folder.exists()
+    assert list(segments.iterdir()) == []
+    assert [path.name for path in spill.iterdir()] == ["actorrt-bb-00000001.spill"]
+
+
+def test_objects_of_a_living_node_stay(root, dead_store):
+    folder, segments, spill = dead_store
+    living = Segment(str(segments), "actorrt-aa", 1, 1 << 20)
+    session.remove_sockets_folder(folder)
+    assert folder not in session.sweep(root)
+    assert folder.exists()
+    assert [path.name for path in segments.iterdir()] == ["actorrt-aa-0001"]
+    assert len(list(spill.iterdir())) == 2
+    living.close()
+    session.remove_sockets_folder(folder)
+    assert not folder.exists()
+
+
+def test_a_record_that_cannot_be_read_keeps_nothing(root, dead_store, caplog):
+    folder, segments, _ = dead_store
+    (folder / "store.json").write_text("{")
+    session.remove_sockets_folder(folder)
+    assert "cannot be read" in caplog.text
+    assert not folder.exists()
+    assert len(list(segments.iterdir())) == 1
+
+
+def test_a_record_that_names_files_of_others(root, dead_store, caplog):
+    folder, segments, spill = dead_store
+    session.write_store_record(folder, session.StoreRecord(directory=str(segments), prefix="", spill=(str(spill),)))
+    session.remove_sockets_folder(folder)
+    assert "cannot be ours" in caplog.text
+    assert not folder.exists()
+    assert len(list(spill.iterdir())) == 2
+
+
+def test_files_that_cannot_be_removed(root, dead_store, monkeypatch, caplog):
+    folder, _, spill = dead_store
+    unlink = Path.unlink
+
+    def refuse(path, missing_ok=False):
+        if path.parent == spill:
+            raise PermissionError("not yours")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    session.remove_sockets_folder(folder)
+    assert "not yours" in caplog.text
+    assert not folder.exists()
+
+
+def test_segments_without_a_folder_are_found(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "SHARED_MEMORY", str(tmp_path))
+    subprocess.run([sys.executable, "-c", DYING, str(tmp_path), "actorrt-cc"], check=True)
+    (tmp_path / "unrelated-0000").touch()
+    assert session.sweep(root) == [tmp_path / "actorrt-cc-0000"]
+    assert [path.name for path in tmp_path.iterdir()] == ["unrelated-0000"]
+    monkeypatch.setattr(session, "SHARED_MEMORY", str(tmp_path / "missing"))
+    assert session.sweep(root) == []
+
+
+def test_spilled_objects_of_dead_sessions_go_at_once(root):
+    folder, fd = session.create_session(root)
+    (folder / session.SPILL).mkdir()
+    (folder / session.SPILL / "x.spill").write_bytes(bytes(1000))
+    (folder / "logs" / "log").write_bytes(bytes(10))
+    assert session._size_bytes(folder) == 10
+    assert session.sweep(root) == []
+    os.close(fd)
+    assert session.sweep(root) == [folder / session.SPILL]
+    assert (folder / "logs" / "log").exists()

@@ -7,13 +7,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from actorrt.kernel.effects import Do, Send
 from actorrt.kernel.message import Address, Envelope, PeerGone
+from actorrt.objects.messages import FreeObjects, ObjectLocated
 from actorrt.owner.messages import (
     BorrowersAdded,
     BorrowersRemoved,
+    CopiesAdded,
+    CopiesRemoved,
     DropGets,
     GetObjects,
+    LocateObject,
+    NodeChanged,
     ObjectsReady,
     TasksDone,
+    VerifyObjects,
 )
 from actorrt.owner.operations import Wake
 from actorrt.owner.requests import (
@@ -28,7 +34,8 @@ from actorrt.owner.requests import (
 )
 from actorrt.owner.state import OwnerMachine, local
 from actorrt.owner.tasks import Task, Template, Waiter
-from actorrt.wire.records import Failure, LeaseSpec, RefInfo, TaskOutcome, TaskTemplate, Value
+from actorrt.wire.records import Failure, LeaseSpec, RefInfo, Stored, TaskOutcome, TaskTemplate, Value
+from actorrt.worker.messages import PushTasks
 from tests.unit.owner.harness import GCS, RAYLET, RETURN, VALUE, Driver, sent, sent_to, woken
 
 OTHER = Address("other", "owner")
@@ -436,3 +443,109 @@ class ReferenceCounting(RuleBasedStateMachine):
 
 TestReferenceCounting = ReferenceCounting.TestCase
 TestReferenceCounting.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+
+
+# ---------------------------------------------------------------------------------------------- stores
+NODE = Address("node1", "objects")
+
+
+def stored_of(object_id, attempt=b"a" * 8, refs=(), holders=("node1",)):
+    return Stored(object_id + attempt, 200_000, "me", holders, refs)
+
+
+def frees(effects):
+    return {e.dst.process: e.body.keys for e in effects if isinstance(e, Send) and isinstance(e.body, FreeObjects)}
+
+
+def test_a_stored_result_is_freed_with_its_last_ref_and_what_it_holds_with_it():
+    driver = Driver()
+    driver.tell(PutObject(MINE, VALUE))
+    task = driver.task()
+    driver.submit(task)
+    driver.grant()
+    oid = task.task_id + RETURN
+    result = stored_of(oid, refs=(RefInfo(MINE, "me"),))
+    driver.tell(BorrowersAdded((RefInfo(MINE, "me"),), "me"))  # the worker lends what is in its result
+    driver.finish(task, result=result)
+    assert frees(driver.tell(Release([MINE]))) == {}
+    assert driver.machine.statistics().objects_stored == 1
+    assert frees(driver.tell(Release([oid]))) == {"node1": (result.key,)}
+    assert driver.machine.objects.records == {}
+
+
+def test_others_are_told_where_it_lies_now():
+    driver = Driver()
+    result = stored_of(MINE)
+    driver.tell(PutObject(MINE, result))
+    driver.tell(CopiesAdded((result.key,), "node2"), Address("node2", "objects"))
+    effects = driver.tell(GetObjects((MINE,)), OTHER)
+    ((_, answer),) = sent_to(effects, OTHER)[0].objects
+    assert answer.holders == ("node1", "node2")
+    task = driver.task(dependencies=(RefInfo(MINE, "me"),))
+    driver.submit(task)
+    (push,) = sent(driver.grant(), PushTasks)
+    assert push.calls[0].dependencies == (answer,)
+    assert sent_to(driver.tell(LocateObject(result.key), NODE), NODE) == [ObjectLocated(result.key, ("node1", "node2"))]
+
+
+def test_a_value_that_comes_too_late_is_freed_at_once():
+    driver = Driver()
+    task = driver.task()
+    driver.submit(task)
+    driver.grant()
+    first, second = stored_of(task.task_id + RETURN), stored_of(task.task_id + RETURN, b"b" * 8)
+    assert frees(driver.finish(task, result=first)) == {}
+    assert frees(driver.finish(task, result=second)) == {"node1": (second.key,)}
+    assert frees(driver.finish(task, result=first)) == {}  # the same word twice
+    driver.tell(Release([task.task_id + RETURN]))
+    assert frees(driver.finish(task, result=first)) == {"node1": (first.key,)}
+
+
+def test_stores_ask_what_is_still_needed():
+    """What is being made may be on its way; what is unknown is nobody's."""
+    driver = Driver()
+    task = driver.task()
+    driver.submit(task)
+    known = stored_of(MINE)
+    driver.tell(PutObject(MINE, known))
+    pending = stored_of(task.task_id + RETURN)
+    keys = (known.key, pending.key, MINE + b"x" * 8, b"unknown" * 4)
+    effects = driver.tell(VerifyObjects(keys, "node3"), Address("node3", "objects"))
+    assert frees(effects) == {"node3": keys[2:]}
+    located = driver.tell(LocateObject(known.key), NODE)
+    assert sent_to(located, NODE)[0].holders == ("node1", "node3")
+
+
+def test_with_its_last_node_a_value_is_lost_and_everybody_hears_it():
+    driver = Driver()
+    result = stored_of(MINE, refs=(RefInfo(b"i" * 20, "me"),))
+    driver.tell(PutObject(b"i" * 20, VALUE))
+    driver.tell(PutObject(MINE, result))
+    driver.tell(Release([b"i" * 20]))
+    driver.tell(CopiesAdded((result.key,), "node2"), Address("node2", "objects"))
+    driver.tell(NodeChanged(b"n", Address("node1", "raylet"), alive=False, text="power cut"), GCS)
+    assert driver.machine.objects.records[MINE].result is result
+    driver.tell(CopiesRemoved((result.key,), "node2"), Address("node2", "objects"))
+    lost = driver.machine.objects.records[MINE].result
+    assert lost.kind == "ObjectLostError"
+    assert list(driver.machine.objects.records) == [MINE]  # what was in it went with it
+    (answer,) = sent_to(driver.tell(LocateObject(result.key), NODE), NODE)
+    assert answer == ObjectLocated(result.key, (), lost)
+    assert frees(driver.tell(Release([MINE]))) == {}
+
+
+def test_a_released_object_cannot_be_located():
+    driver = Driver()
+    (answer,) = sent_to(driver.tell(LocateObject(b"k" * 28), NODE), NODE)
+    assert answer.failure.kind == "ObjectLostError"
+
+
+def test_a_borrower_frees_nothing():
+    driver = Driver()
+    driver.tell(AddRefs([THEIRS]))
+    waiter = driver.wait(THEIRS.object_id, owner="other")
+    theirs = Stored(THEIRS.object_id + b"a" * 8, 200_000, "other", ("node1",))
+    assert woken(driver.tell(ObjectsReady(((THEIRS.object_id, theirs),)), OTHER)) == [waiter]
+    assert driver.machine.objects.any_stored([THEIRS.object_id])
+    again = driver.tell(ObjectsReady(((THEIRS.object_id, theirs),)), OTHER)
+    assert frees([*again, *driver.tell(Release([THEIRS.object_id]))]) == {}

@@ -4,10 +4,11 @@ from actorrt.wire.records import DeathCause, LeaseSpec, TaskTemplate
 
 SPEC = TaskTemplate(1, b"k", "f", "name of f", b"job", max_retries=3)
 LEASE = LeaseSpec(b"job", {"CPU": 10_000})
+RAYLET = Address("r", "raylet")
 
 
 def make_worker():
-    scheduling_class = SchedulingClass(1, b"cpu", LEASE)
+    scheduling_class = SchedulingClass(1, b"cpu", LEASE, RAYLET)
     return LeasedWorker(1, Address("w", "worker"), Address("r", "raylet"), b"node", 77, scheduling_class, 5.0)
 
 

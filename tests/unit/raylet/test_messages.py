@@ -16,7 +16,7 @@ SAMPLES = [
     m.RequestLeases(1, LeaseSpec(b"j", {"CPU": 10_000}), 2, 1), m.CancelLeases(1, 2), m.ReturnLease(1, True),
     m.WorkerReady(b"w", 7, Address("w", "worker")), m.WorkerBlocked(b"w"), m.WorkerUnblocked(b"w"),
     m.WorkerExiting(b"w", CAUSE), m.ActorInitialized(b"w", b"a", 1, CAUSE), m.DriverJoined(b"j", Address("o", "owner")),
-    m.LogsFlush(b"j"),
+    m.LogsFlush(b"j"), m.StoreUsed(5),
     m.ClusterChanged((node_info("a", labels={"zone": "x"}),), (LOAD,)),
     m.JobStarted(job_config()), m.JobFinished(b"j"), m.StartActor(SPEC, 2), m.StopActor(b"a", 1, CAUSE, graceful=True),
     m.StopNode("why"), m.WorkerStarted(b"w", 7), m.WorkerStartFailed(b"w", "why"), m.WorkerDied(b"w", CAUSE),

@@ -9,6 +9,7 @@ from actorrt.kernel.message import NOWHERE, Address, Done
 from actorrt.owner.messages import LeasedWorkerDied, LeaseGranted, LeaseRecalled, LeasesRefused
 from actorrt.raylet import messages, pool, state
 from actorrt.raylet.operations import FlushLogs, KillWorker, StartWorker, StopProcess
+from actorrt.scheduling.resources import parse
 from actorrt.wire.records import Environment
 from tests.unit.raylet.harness import DRIVER, GCS, JOB, Node, job, load, node_info, owner, worker_address
 
@@ -327,3 +328,18 @@ def test_recall_reaches_the_holder():
     effects = node.request(src=owner("other"))
     assert Send(DRIVER, LeaseRecalled(lease.lease_id)) in effects
     assert node.machine.grants.table[lease.lease_id].holder == Address("driver", "owner")
+
+
+def test_room_in_the_object_store_is_reported_and_not_scheduled():
+    node = Node({"CPU": 1, "object_store_memory": 1000})
+    node.pass_time(1.0)
+    node.take()
+    node.tell(Address("here", "objects"), messages.StoreUsed(400))
+    node.pass_time(0.2)
+    [load] = node.take(LoadReported)
+    assert load.load.available == parse({"CPU": 1, "object_store_memory": 600})
+    node.request(resources={"CPU": 1, "object_store_memory": 1000})
+    assert len(node.granted()) == 1, "what a task asks for is counted, not what the store uses"
+    assert node.free == {}
+    node.pass_time(0.2)
+    assert node.take(LoadReported)[-1].load.available == parse({"object_store_memory": 600})

@@ -81,6 +81,19 @@ def test_a_view_in_a_cycle_is_released_by_the_collector(segment, reader, release
     assert released == [5]
 
 
+def test_a_view_that_becomes_garbage_together_with_its_reader_is_released(tmp_path, segment, released):
+    class Everything:
+        pass
+
+    everything = Everything()
+    everything.reader = Reader(str(tmp_path), "p", released.append)
+    everything.view = everything.reader.view(place(segment, b"abc"))
+    everything.itself = everything
+    del everything
+    gc.collect()
+    assert released == [5]
+
+
 def test_an_empty_object(segment, reader, released):
     view = reader.view(place(segment, b""))
     assert view.nbytes == 0

@@ -4,13 +4,14 @@ import sys
 import textwrap
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorrt.kernel.limits import BUFFER_OUT_OF_BAND_BYTES_MIN
+from actorrt.kernel.limits import BUFFER_OUT_OF_BAND_BYTES_MIN, INLINE_VALUE_BYTES_MAX
 from actorrt.wire import values
-from actorrt.wire.records import Buffer, RefInfo, Value
+from actorrt.wire.records import Buffer, RefInfo, Stored, Value
 
 LARGE = BUFFER_OUT_OF_BAND_BYTES_MIN
 REF = RefInfo(b"o" * 20, "owner")
@@ -140,3 +141,69 @@ def test_memoryviews_of_the_wire_are_enough():
     value = values.dumps(np.arange(LARGE))
     received = Value(value.data, tuple(Buffer(memoryview(bytes(b.data))) for b in value.buffers))
     assert (values.loads(received) == np.arange(LARGE)).all()
+
+
+def keep_all(kept):
+    def keep(pickled, whose):
+        kept.append((pickled, whose))
+        return Stored(b"key", pickled.size_bytes(), "owner", ("node",), pickled.refs)
+
+    return keep
+
+
+def test_only_large_values_are_kept_and_their_buffers_are_the_users_memory():
+    kept = []
+    keep = keep_all(kept)
+    small = np.zeros(INLINE_VALUE_BYTES_MAX - 1000, np.uint8)
+    large = np.zeros(INLINE_VALUE_BYTES_MAX + 1, np.uint8)
+    assert isinstance(values.dumps(small, keep, (b"t", 0, "o")), Value)
+    assert isinstance(values.dumps(None, keep, (b"t", 0, "o")), Value)
+    assert isinstance(values.dumps("x" * 1000, keep, (b"t", 0, "o")), Value)
+    assert kept == []
+    stored = values.dumps([large, Referrer()], keep, (b"t", 3, "o"))
+    assert isinstance(stored, Stored)
+    assert stored.refs == (REF,)
+    ((pickled, whose),) = kept
+    assert whose == (b"t", 3, "o")
+    assert np.shares_memory(np.frombuffer(pickled.buffers[0], np.uint8), large)
+    back = values.rebuilt(pickled.data, pickled.buffers)
+    assert np.shares_memory(back[0], large)
+
+
+def test_without_a_store_within_reach_a_snapshot_travels():
+    large = np.zeros(INLINE_VALUE_BYTES_MAX + 1, np.uint8)
+    value = values.dumps(large, lambda _pickled, _whose: None, (b"t", 0, "o"))
+    large[:] = 1
+    assert not values.loads(value).any()
+    assert not np.shares_memory(values.loads(values.inline(large)), large)
+
+
+def test_large_bytes_are_not_copied_on_their_way():
+    data = bytes(range(256)) * 1000
+    value = values.dumps(data)
+    assert value.buffers[0].data.obj is data
+    assert values.loads(value) == data
+    assert type(values.loads(value)) is bytes
+
+
+def test_a_memoryview_comes_back_as_a_read_only_one():
+    source = bytearray(b"abc")
+    for value in (values.dumps(memoryview(source)), values.dumps(memoryview(np.arange(100_000)))):
+        back = values.loads(value)
+        assert isinstance(back, memoryview)
+        assert back.readonly
+    value = values.dumps(memoryview(source))
+    source[0] = 0
+    assert values.loads(value) == b"abc"
+
+
+def test_a_slice_of_an_arrow_table_leaves_the_rest_behind():
+    table = pa.table({"a": np.arange(100_000), "b": [str(i) for i in range(100_000)]})
+    whole, part = values.dumps(table), values.dumps(table.slice(10, 5))
+    assert whole.size_bytes() > table.nbytes
+    assert part.size_bytes() < 5_000
+    assert values.loads(whole).equals(table)
+    assert values.loads(part).equals(table.slice(10, 5))
+    batch = table.to_batches()[0].slice(3, 4)
+    assert values.dumps(batch).size_bytes() < 5_000
+    assert values.loads(values.dumps(batch)).equals(batch)

@@ -5,11 +5,13 @@ import threading
 from collections import deque
 
 from actorrt.kernel.effects import Do, Send
+from actorrt.kernel.ids import object_id
 from actorrt.kernel.message import Address, Envelope
 from actorrt.owner.messages import TasksDone
 from actorrt.owner.state import local
 from actorrt.wire import values
-from actorrt.wire.records import ActorSpec, TaskCall, TaskTemplate, Value
+from actorrt.wire.failures import exception_of
+from actorrt.wire.records import ActorSpec, Failure, Stored, TaskCall, TaskTemplate, Value
 from actorrt.worker.executor import Executor
 from actorrt.worker.messages import CancelTask, CreateActorHere, PushCalls, PushTasks
 from actorrt.worker.state import WorkerMachine
@@ -36,6 +38,7 @@ class Host:
         self.lent = []
         self.accelerators = []
         self.held = ()
+        self.shelf = {}
         self.children_cancelled = []
         self.changed = threading.Condition()
         self._mailbox = deque()
@@ -71,6 +74,22 @@ class Host:
 
     def still_held(self, refs):
         return tuple(ref for ref in refs if ref in self.held)
+
+    def keep(self, pickled, whose):
+        task_id, index, owner = whose
+        stored = Stored(object_id(task_id, index) + b"unique", pickled.size_bytes(), owner, ("node",), pickled.refs)
+        self.shelf[stored.key] = pickled.snapshot()
+        return stored
+
+    def load(self, results):
+        found = [self.shelf[result.key] if isinstance(result, Stored) else result for result in results]
+        for result in found:
+            if isinstance(result, Failure):
+                raise exception_of(result)
+        return [values.loads(result) for result in found]
+
+    async def load_async(self, results):
+        return self.load(results)
 
     def use_accelerators(self, ids):
         self.accelerators.append(ids)

@@ -7,7 +7,7 @@ import pytest
 from actorrt.kernel.context import current_task
 from actorrt.owner.messages import ItemsYielded, TasksDone
 from actorrt.wire import values
-from actorrt.wire.records import RefInfo, Value
+from actorrt.wire.records import RefInfo, Stored, Value
 from actorrt.worker import streaming
 from actorrt.worker.streaming import ITEMS_BYTES_HELD_MAX, ITEMS_HELD_MAX, ITEMS_TIMER_S, ItemSender
 from tests.unit.worker.host import PATIENCE_S, Host
@@ -22,7 +22,16 @@ class Wire:
         self.timers = []
         self.lent = []
         monkeypatch.setattr(streaming.time, "perf_counter", lambda: self.now)
-        self.sender = ItemSender(b"t", self.posted.append, self.lent.append, lambda *timer: self.timers.append(timer))
+        self.sender = ItemSender(b"t", "owner", self, self.posted.append)
+
+    def lend(self, refs, borrower):
+        self.lent.append((refs, borrower))
+
+    def keep(self, pickled, whose):
+        return Stored(b"key", pickled.size_bytes(), whose[2], ("node",))
+
+    def call_soon(self, *timer):
+        self.timers.append(timer)
 
     def send(self, count=1, data=b"v"):
         for _ in range(count):
@@ -67,10 +76,19 @@ def test_what_is_big_does_not_wait_for_company(wire):
 def test_refs_are_lent_before_the_item_goes_out(wire):
     refs = (RefInfo(b"o" * 20, "me"),)
     order = []
-    wire.sender._lend = lambda refs: order.append(("lent", refs))
+    wire.lend = lambda *lent: order.append(lent)
     wire.sender._post = lambda message: order.append(("posted", len(message.items)))
     wire.sender.send(Value(b"v", refs=refs))
-    assert order == [("lent", refs), ("posted", 1)]
+    assert order == [(refs, "owner"), ("posted", 1)]
+
+
+def test_large_items_are_kept_and_weigh_nothing_here(wire):
+    for _ in range(3):
+        item = wire.sender.pack(bytes(2 * ITEMS_BYTES_HELD_MAX))
+        assert item == Stored(b"key", item.size_bytes, "owner", ("node",))
+        wire.sender.send(item)
+    assert wire.indices() == [[0]]
+    assert values.loads(wire.sender.pack("small")) == "small"
 
 
 def test_a_timer_and_the_generator_never_swap_batches(monkeypatch):

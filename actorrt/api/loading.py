@@ -1,0 +1,164 @@
+"""Results to values: those in messages at once, those in object stores when the node has them here and pinned."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from actorrt.api.blocking import Blocker
+from actorrt.cluster import shelf
+from actorrt.cluster.shelf import Shelf
+from actorrt.kernel.errors import GetTimeoutError, InternalError
+from actorrt.kernel.message import Message
+from actorrt.objects.messages import ObjectsPinned
+from actorrt.wire import values
+from actorrt.wire.failures import exception_of
+from actorrt.wire.records import Failure, Result, Stored
+
+
+class Loader:
+    """Args:
+    shelf: this process's access to the node's store.
+    blocker: waits in threads.
+    current: a stored result with the holders of today.
+    """
+
+    def __init__(self, shelf: Shelf, blocker: Blocker, current: Callable[[Stored], Stored]) -> None:
+        self._shelf = shelf
+        self._blocker = blocker
+        self._current = current
+
+    # ------------------------------------------------------------------ in threads
+    def load_all(
+        self, results: Sequence[Result], deadline_s: float | None = None, *, for_arguments: bool = False
+    ) -> list[Any]:
+        """The values; raises the first failure, and GetTimeoutError when one was not here in time."""
+        stored = self._stored_among(results)
+        if not stored:
+            return [rebuilt(result) for result in results]
+        future = self._shelf.pin(stored, for_arguments=for_arguments)
+        try:
+            in_time = self._blocker.wait_future(future, deadline_s)
+        except BaseException:
+            self._shelf.abandon(future)
+            raise
+        if not in_time:
+            self._shelf.abandon(future)
+            raise GetTimeoutError(f"get: {_describe(stored)} not here in time")
+        return self._rebuilt(results, stored, future)
+
+    def fetch(self, results: Sequence[Result | None], deadline_s: float | None) -> list[bool]:
+        """Have what is stored elsewhere here too; which of the results are now (failed ones count, None does not)."""
+        wishes: dict[int, Future[Message]] = {}
+        for index, result in enumerate(results):
+            if type(result) is Stored:
+                stored = self._current(result)
+                if self._shelf.node not in stored.holders:
+                    wishes[index] = self._shelf.fetch((stored,))
+        here = [result is not None for result in results]
+        for index, future in wishes.items():
+            here[index] = self._blocker.wait_future(future, deadline_s)
+        return here
+
+    # ------------------------------------------------------------------ in coroutines
+    def steps(self, results: Sequence[Result]) -> Generator[Any, None, list[Any]]:
+        """``load_all`` as the inside of an ``__await__``."""
+        stored = self._stored_among(results)
+        if not stored:
+            return [rebuilt(result) for result in results]
+        future = self._shelf.pin(stored)
+        try:
+            yield from asyncio.wrap_future(future).__await__()
+        except BaseException:
+            self._shelf.abandon(future)
+            raise
+        return self._rebuilt(results, stored, future)
+
+    async def load_all_async(self, results: Sequence[Result]) -> list[Any]:
+        """``load_all`` for coroutines."""
+        return await _Awaitable(self.steps(results))
+
+    def call_back(self, result: Result, done: Callable[[Any, BaseException | None], None]) -> None:
+        """Call ``done(value, None)`` or ``done(None, error)``, in whatever thread brings the value."""
+
+        def loaded(future: Future[Message] | None) -> None:
+            try:
+                value = rebuilt(result) if future is None else self._rebuilt((result,), stored, future)[0]
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+                done(None, error)
+            else:
+                done(value, None)
+
+        if isinstance(result, Stored):
+            stored = [self._current(result)]
+            self._shelf.pin(stored).add_done_callback(loaded)
+        else:
+            loaded(None)
+
+    # ------------------------------------------------------------------ inside
+    def _stored_among(self, results: Sequence[Result]) -> list[Stored]:
+        """Those that lie in stores; raises the first failure before anything is asked for."""
+        stored: list[Stored] = []
+        for result in results:
+            if type(result) is Stored:
+                stored.append(self._current(result))
+            elif type(result) is Failure:
+                raise exception_of(result)
+        return stored
+
+    def _rebuilt(self, results: Sequence[Result], stored: list[Stored], future: Future[Message]) -> list[Any]:
+        answer = future.result()
+        assert isinstance(answer, ObjectsPinned)
+        views = self._shelf.take(answer.found, [each.key for each in stored])
+        for view in views:
+            if isinstance(view, Failure):
+                raise exception_of(view)
+        waiting = deque(views)
+        del views
+        return [_load(waiting.popleft()) if type(result) is Stored else rebuilt(result) for result in results]
+
+
+def _load(view: memoryview | Failure) -> Any:
+    assert isinstance(view, memoryview)
+    try:
+        return shelf.load(view)
+    except Exception as error:
+        raise InternalError(f"the value could not be rebuilt here: {type(error).__name__}: {error}") from error
+
+
+def rebuilt(result: Result) -> Any:
+    """The value of a result that came in a message (or its failure, raised)."""
+    if isinstance(result, Failure):
+        raise exception_of(result)
+    assert not isinstance(result, Stored)
+    try:
+        return values.loads(result)
+    except Exception as error:
+        raise InternalError(f"the value could not be rebuilt here: {type(error).__name__}: {error}") from error
+
+
+def _describe(stored: list[Stored]) -> str:
+    first = stored[0]
+    where = ", ".join(first.holders) or "nobody"
+    return f"{len(stored)} values in object stores (the first: {first.size_bytes} bytes, held by {where}) were"
+
+
+def deadline_of(timeout_s: float | None) -> float | None:
+    """When a timeout is over."""
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+class _Awaitable:
+    """Makes a generator of futures awaitable."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: Generator[Any, None, list[Any]]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self._steps
