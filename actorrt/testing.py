@@ -15,6 +15,7 @@ from typing import Any, Self
 from actorrt.api import cluster_info, connection
 from actorrt.api.inprocess import InProcessCluster
 from actorrt.cluster.bootstrap import NodeHandle, start_node
+from actorrt.cluster.memory_settings import read_memory_settings
 from actorrt.cluster.spilling import read_spilling
 
 __all__ = ["Cluster"]
@@ -114,11 +115,15 @@ class Cluster:
         Args:
             wait: accepted for compatibility; joining takes milliseconds.
             node_args: num_cpus, num_gpus, memory, object_store_memory (bytes), object_spilling_directory, resources,
-                labels, node_name, _system_config (``object_spilling_config`` and its like).
+                labels, node_name, _system_config (``object_spilling_config`` and its like; a node inside this process
+                does not look after memory, so it ignores what is said of that).
         """
         del wait
         spilling = read_spilling(node_args.get("object_spilling_directory"), node_args.get("_system_config"))
+        memory_monitor = read_memory_settings(node_args.get("_system_config"))
         arguments: dict[str, Any] = {"spilling": spilling}
+        if not self.in_process:
+            arguments["memory_monitor"] = memory_monitor
         for name, value in node_args.items():
             if name in _BOOTSTRAP_NAMES:
                 arguments[_BOOTSTRAP_NAMES[name]] = value

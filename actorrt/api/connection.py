@@ -160,6 +160,7 @@ def _begin_node(options: InitOptions) -> StartingNode:
         memory=_float(options.memory),
         object_store_memory=options.object_store_memory_bytes,
         spilling=options.spilling,
+        memory_monitor=options.memory_monitor,
         resources={k: v / FIXED_POINT for k, v in options.resources.items()},
         labels=options.labels,
         name=options.node_name,

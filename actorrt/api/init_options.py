@@ -22,6 +22,8 @@ from actorrt.api.option_values import (
     read_flag,
     read_text,
 )
+from actorrt.cluster import memory_settings
+from actorrt.cluster.config import MemoryMonitorConfig
 from actorrt.cluster.spilling import CONFIG_NAMES, Spilling, read_spilling
 from actorrt.scheduling import labels
 from actorrt.scheduling.resources import QUANTITY_MAX, UNIT
@@ -73,6 +75,8 @@ class InitOptions(msgspec.Struct, frozen=True, kw_only=True):
     temp_dir: str = ""
     spilling: Spilling = Spilling()
     """Where objects go when memory is short, of ``object_spilling_directory`` or ``_system_config``."""
+    memory_monitor: MemoryMonitorConfig = MemoryMonitorConfig()
+    """When workers are ended because memory is short, of ``_system_config`` or the environment."""
     system_config: dict[str, Any] = {}
     explicit: tuple[str, ...] = ()
     """Names of the arguments that were given, sorted."""
@@ -171,6 +175,7 @@ def init_options(address: str | None = None, **given: Any) -> InitOptions:
         node_ip_address=read_text(given, "_node_ip_address", may_be_empty=False),
         temp_dir=read_text(given, "_temp_dir", may_be_empty=False),
         spilling=read_spilling(read_text(given, "object_spilling_directory", may_be_empty=False), system_config),
+        memory_monitor=memory_settings.read_memory_settings(system_config),
         system_config=system_config,
         explicit=tuple(sorted(given)),
     )
@@ -220,8 +225,9 @@ def _read_logging_level(level: object) -> int:
 def _read_system_config(config: object) -> dict[str, Any]:
     if not isinstance(config, Mapping) or not all(isinstance(name, str) for name in config):
         raise TypeError(f"_system_config must be a dict with strings as keys, got {config!r}")
-    unknown = sorted(set(config) - set(CONFIG_NAMES))
+    known = (*CONFIG_NAMES, *memory_settings.CONFIG_NAMES)
+    unknown = sorted(set(config) - set(known))
     if unknown:
         names = ", ".join(unknown)
-        warnings.warn(f"_system_config: no effect of {names}; known are {', '.join(CONFIG_NAMES)}", stacklevel=5)
+        warnings.warn(f"_system_config: no effect of {names}; known are {', '.join(known)}", stacklevel=5)
     return dict(config)

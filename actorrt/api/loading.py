@@ -10,14 +10,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from actorrt.api.blocking import Blocker
+from actorrt.api.pinning import Here, Pinning, Renew
 from actorrt.cluster import shelf
 from actorrt.cluster.shelf import Shelf
 from actorrt.kernel.errors import GetTimeoutError, InternalError
 from actorrt.kernel.message import Message
-from actorrt.objects.messages import ObjectsPinned
 from actorrt.wire import values
 from actorrt.wire.failures import exception_of
-from actorrt.wire.records import Failure, Result, Stored
+from actorrt.wire.records import Failure, Result, Stored, Value
 
 
 class Loader:
@@ -25,12 +25,14 @@ class Loader:
     shelf: this process's access to the node's store.
     blocker: waits in threads.
     current: a stored result with the holders of today.
+    renew: finds out what became of stored results that could not be had.
     """
 
-    def __init__(self, shelf: Shelf, blocker: Blocker, current: Callable[[Stored], Stored]) -> None:
+    def __init__(self, shelf: Shelf, blocker: Blocker, current: Callable[[Stored], Stored], renew: Renew) -> None:
         self._shelf = shelf
         self._blocker = blocker
         self._current = current
+        self._renew = renew
 
     # ------------------------------------------------------------------ in threads
     def load_all(
@@ -40,16 +42,16 @@ class Loader:
         stored = self._stored_among(results)
         if not stored:
             return [rebuilt(result) for result in results]
-        future = self._shelf.pin(stored, for_arguments=for_arguments)
+        pinning = Pinning(self._shelf, self._renew, stored, for_arguments=for_arguments)
         try:
-            in_time = self._blocker.wait_future(future, deadline_s)
+            in_time = self._blocker.wait_future(pinning.answer, deadline_s)
         except BaseException:
-            self._shelf.abandon(future)
+            pinning.abandon()
             raise
         if not in_time:
-            self._shelf.abandon(future)
+            pinning.abandon()
             raise GetTimeoutError(f"get: {_describe(stored)} not here in time")
-        return self._rebuilt(results, stored, future)
+        return self._rebuilt(results, pinning.answer)
 
     def fetch(self, results: Sequence[Result | None], deadline_s: float | None) -> list[bool]:
         """Have what is stored elsewhere here too; which of the results are now (failed ones count, None does not)."""
@@ -70,13 +72,13 @@ class Loader:
         stored = self._stored_among(results)
         if not stored:
             return [rebuilt(result) for result in results]
-        future = self._shelf.pin(stored)
+        pinning = Pinning(self._shelf, self._renew, stored)
         try:
-            yield from asyncio.wrap_future(future).__await__()
+            yield from asyncio.wrap_future(pinning.answer).__await__()
         except BaseException:
-            self._shelf.abandon(future)
+            pinning.abandon()
             raise
-        return self._rebuilt(results, stored, future)
+        return self._rebuilt(results, pinning.answer)
 
     async def load_all_async(self, results: Sequence[Result]) -> list[Any]:
         """``load_all`` for coroutines."""
@@ -85,17 +87,16 @@ class Loader:
     def call_back(self, result: Result, done: Callable[[Any, BaseException | None], None]) -> None:
         """Call ``done(value, None)`` or ``done(None, error)``, in whatever thread brings the value."""
 
-        def loaded(future: Future[Message] | None) -> None:
+        def loaded(answer: Future[Here] | None) -> None:
             try:
-                value = rebuilt(result) if future is None else self._rebuilt((result,), stored, future)[0]
+                value = rebuilt(result) if answer is None else self._rebuilt((result,), answer)[0]
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
                 done(None, error)
             else:
                 done(value, None)
 
         if isinstance(result, Stored):
-            stored = [self._current(result)]
-            self._shelf.pin(stored).add_done_callback(loaded)
+            Pinning(self._shelf, self._renew, [self._current(result)]).answer.add_done_callback(loaded)
         else:
             loaded(None)
 
@@ -110,20 +111,18 @@ class Loader:
                 raise exception_of(result)
         return stored
 
-    def _rebuilt(self, results: Sequence[Result], stored: list[Stored], future: Future[Message]) -> list[Any]:
-        answer = future.result()
-        assert isinstance(answer, ObjectsPinned)
-        views = self._shelf.take(answer.found, [each.key for each in stored])
-        for view in views:
+    def _rebuilt(self, results: Sequence[Result], answer: Future[Here]) -> list[Any]:
+        here = answer.result()
+        waiting = deque(self._shelf.take(here.found, here.keys))
+        for view in waiting:
             if isinstance(view, Failure):
                 raise exception_of(view)
-        waiting = deque(views)
-        del views
         return [_load(waiting.popleft()) if type(result) is Stored else rebuilt(result) for result in results]
 
 
-def _load(view: memoryview | Failure) -> Any:
-    assert isinstance(view, memoryview)
+def _load(view: memoryview | Value | Failure) -> Any:
+    if not isinstance(view, memoryview):
+        return rebuilt(view)  # small, when it was made again
     try:
         return shelf.load(view)
     except Exception as error:

@@ -76,6 +76,7 @@ class RemoteFunction:
             options.label_selector,
             environment,
             options.name or self._name,
+            retriable=options.max_retries != 0,
         )
         retry_exceptions = values.inline(options.retry_exceptions) if options.retry_exceptions else None
         spec = TaskTemplate(

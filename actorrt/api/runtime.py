@@ -38,7 +38,7 @@ from actorrt.kernel.ids import TaskIdSource
 from actorrt.kernel.limits import PENDING_TASKS_MAX
 from actorrt.kernel.message import Address, Message
 from actorrt.kernel.shell import Shell
-from actorrt.owner.holdings import OBJECTS
+from actorrt.owner.holdings import OBJECTS, object_id_of
 from actorrt.owner.messages import Published
 from actorrt.owner.operations import Deliver, LosePeer, PrintLines, Wake
 from actorrt.owner.requests import (
@@ -49,6 +49,7 @@ from actorrt.owner.requests import (
     DropWaiter,
     Lend,
     Release,
+    Renew,
     ReportHeld,
     Submit,
 )
@@ -137,7 +138,7 @@ class Runtime:
         self._awaiter = Awaiter(self.add_waiter, self.drop_waiter)
         self._blocker = Blocker(self.add_waiter, self.drop_waiter, self.check_alive)
         self.readiness = Readiness(self._records, self._blocker, self._flush_puts, self.check_alive)
-        self.loader = Loader(self.shelf, self._blocker, self.machine.objects.holdings.current)
+        self.loader = Loader(self.shelf, self._blocker, self.machine.objects.holdings.current, self.renew)
         self._show = show
         self._subscribers: dict[str, Callable[[bytes], None]] = {}
         self.actor_clients = self.machine.caller.clients
@@ -291,6 +292,14 @@ class Runtime:
             rest = [ref for ref in refs if ref._id in late or ref in rest]
             ready = [ref for ref in ready if ref._id not in late]
         return ready, rest
+
+    def renew(self, stale: list[Stored], done: Callable[[list[Result | None]], None]) -> None:
+        """See ``pinning.Renew``. The refs made here hold the objects until the answer has come."""
+        refs = [self.adopt_ref(object_id_of(stored.key), stored.owner) for stored in stale]
+        infos = tuple(RefInfo(ref._id, ref._owner) for ref in refs)
+        self.flush()
+        self.shell.post(local(Renew(tuple((info, stored.key) for info, stored in zip(infos, stale, strict=True)))))
+        self.add_waiter(Waiter(infos, len(infos), lambda: done([self.result_of(ref._id) for ref in refs])))
 
     def result_of(self, object_id: bytes) -> Result | None:
         """The result of an object of this process, if it is there."""

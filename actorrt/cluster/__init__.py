@@ -10,7 +10,8 @@ fork workers (``worker_process``) and reports their deaths; ``logs`` carries the
 Beside the raylet lives the object manager; ``storage`` is its port. With the first large object it opens the node's
 store (``storeroom``), and it moves objects between nodes on connections and threads of their own: ``bulk`` is the
 protocol, ``bulk_server`` sends, ``bulk_pull`` fetches from several sources at once. ``watch`` notices the end of
-processes that use the store; ``spilling`` reads where objects go when memory is short.
+processes that use the store; ``spilling`` reads where objects go when memory is short. ``memory_monitor`` looks after
+the node's memory, ``memory_settings`` reads when.
 
 Fate sharing, always by the kernel's word and never by silence alone:
 

@@ -15,9 +15,10 @@ import msgspec
 
 from actorrt.cluster import session
 from actorrt.cluster.addresses import ClusterAddress, public_address
-from actorrt.cluster.config import WORKER_ENTRY, NodeConfig, NodeReady, StoreConfig
+from actorrt.cluster.config import WORKER_ENTRY, MemoryMonitorConfig, NodeConfig, NodeReady, StoreConfig
 from actorrt.cluster.hardware import default_labels, node_resources, store_capacity
 from actorrt.cluster.interpreter import python_command
+from actorrt.cluster.memory_settings import read_memory_settings
 from actorrt.cluster.nodewire import pack_config, read_ready
 from actorrt.cluster.output import tail_lines
 from actorrt.cluster.spilling import Spilling, prepare
@@ -214,6 +215,7 @@ def begin_node(
     memory: float | None = None,
     object_store_memory: float | None = None,
     spilling: Spilling | None = None,
+    memory_monitor: MemoryMonitorConfig | None = None,
     resources: Mapping[str, object] | None = None,
     labels: Mapping[str, str] | None = None,
     name: str = "",
@@ -228,7 +230,8 @@ def begin_node(
     The numbers (``memory`` in bytes) are what the node offers; None means "look". ``host`` is how other machines reach
     this one, if at all: with a ``port`` (0: any free one). A ``public`` node is one of ``actorrt start``: found by
     ``"auto"`` and lives on without us, where any other ends with this process. ``temp_dir`` takes the session folder.
-    ``spilling`` says where objects go when memory is short (default: the session folder).
+    ``spilling`` says where objects go when memory is short (default: the session folder), ``memory_monitor`` when
+    workers do (default: what the environment says).
 
     Raises ValueError or TypeError for bad resources and for an object store that does not fit into this machine,
     PermissionError when the session folder is not ours alone.
@@ -258,6 +261,7 @@ def begin_node(
         parent_pid=0 if public else os.getpid(),
         public=public,
         store=store,
+        memory_monitor=read_memory_settings() if memory_monitor is None else memory_monitor,
         transport=os.environ.get(TRANSPORT_VARIABLE) or "unix",
         worker_entry=worker_entry,
         spawn_workers=os.environ.get(SPAWN_VARIABLE, "1" if sys.platform == "darwin" else "0") == "1",

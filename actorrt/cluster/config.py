@@ -51,6 +51,15 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Small objects are written together until a file has this size."""
 
 
+class MemoryMonitorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """When a node ends workers because memory runs short (see ``memory_monitor``)."""
+
+    usage_threshold: float = 0.95
+    """Above this share of the memory in use."""
+    refresh_s: float = 0.25
+    """How often it looks; 0: never."""
+
+
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a node process needs to run. Written by ``bootstrap``, read by ``process``."""
 
@@ -76,6 +85,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     public: bool = False
     """Started by ``actorrt start``: found by ``"auto"``, ended by ``actorrt stop``."""
     store: StoreConfig = StoreConfig()
+    memory_monitor: MemoryMonitorConfig = MemoryMonitorConfig()
     transport: str = "unix"
     """Scheme of the endpoints on this machine: ``unix`` or ``ipc`` (ZeroMQ)."""
     worker_entry: str = WORKER_ENTRY

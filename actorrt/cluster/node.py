@@ -25,6 +25,7 @@ from actorrt.cluster.bulk_server import BulkServer
 from actorrt.cluster.config import NodeConfig, NodeReady, StoreConfig, WorkerConfig, store_prefix
 from actorrt.cluster.hardware import device_ids
 from actorrt.cluster.logs import POLL_INTERVAL_S, LogCollector
+from actorrt.cluster.memory_monitor import MemoryMonitor
 from actorrt.cluster.network import local_endpoint, make_router, tcp_endpoint
 from actorrt.cluster.nodewire import send_ready
 from actorrt.cluster.pool import WorkerPool, ZygoteClient
@@ -91,7 +92,11 @@ class NodeProcess:
             await self._start(loop)
             # Not anyio's: the same guarantees, and no 20 ms more until this node is ready.
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._collect_logs()), group.create_task(self._keep_house())]
+                tasks = [
+                    group.create_task(self._collect_logs()),
+                    group.create_task(self._keep_house()),
+                    group.create_task(self._monitor.run()),
+                ]
                 await self._stopping.wait()
                 for task in tasks:
                     task.cancel()
@@ -113,6 +118,9 @@ class NodeProcess:
         )
         self._zygote = await ZygoteClient.connect(self._zygote_socket, self._pool.report, self._zygote_lost)
         self._pool.zygote = self._zygote
+        self._monitor = MemoryMonitor(
+            config.memory_monitor, worker_pids=lambda: self._pool.pids, post=self._post_to_raylet
+        )
         if config.is_head:
             self._shells.append(
                 make_gcs(

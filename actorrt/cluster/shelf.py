@@ -9,7 +9,7 @@ moment. Slabs that were not used for ``SLAB_IDLE_S`` are given back.
 
 **Reading.** ``pin`` asks the manager to have objects here (it pulls them if need be) and to leave them where they are;
 ``view`` maps one. The pin goes when the last view of it is collected, wherever that happens: the collector only leaves
-a note, the loop sends it. Whoever lets go of an unfinished ``pin`` calls ``abandon``.
+a note, the loop sends it. Whoever does not want what was pinned calls ``release_places``.
 
 **Without shared memory** (a driver on a machine that runs no node): values stay in their owner's memory, and what lies
 in stores is read as a stream of bytes.
@@ -40,10 +40,8 @@ from actorrt.objects.messages import (
     CreateAborted,
     CreateObject,
     FetchObjects,
-    Found,
     LeaseSlab,
     ObjectCreated,
-    ObjectsPinned,
     ObjectsSealed,
     ObjectWanted,
     PinObjects,
@@ -57,7 +55,7 @@ from actorrt.store.errors import StoreError
 from actorrt.store.reader import Reader
 from actorrt.store.writer import Writer
 from actorrt.wire.handshake import Identity
-from actorrt.wire.records import Failure, Stored
+from actorrt.wire.records import Failure, Stored, Value
 from actorrt.wire.values import Pickled, Whose, rebuilt
 
 logger = logging.getLogger("actorrt.store")
@@ -325,7 +323,7 @@ class Shelf:
 
     # ------------------------------------------------------------------ reading
     def pin(self, stored: Sequence[Stored], *, for_arguments: bool = False) -> Future[Message]:
-        """Have these here and pinned; the future gets an ``ObjectsPinned`` for ``take``, or is ``abandon``ed."""
+        """Have these here and pinned; the future gets an ``ObjectsPinned``, for ``take`` or ``release_places``."""
         self.report()
         return self._ask(PinObjects(_wanted(stored), for_arguments))
 
@@ -358,14 +356,16 @@ class Shelf:
         self._attach().add_done_callback(attached)
         return answer
 
-    def take(self, found: Sequence[Found], keys: Sequence[bytes]) -> list[memoryview | Failure]:
+    def take(
+        self, found: Sequence[Place | Value | Failure], keys: Sequence[bytes]
+    ) -> list[memoryview | Value | Failure]:
         """Views of what was pinned; each keeps its pin until it and all made from it are gone."""
-        views: list[memoryview | Failure] = []
+        views: list[memoryview | Value | Failure] = []
         try:
             for place, key in zip(found, keys, strict=True):
-                views.append(place if isinstance(place, Failure) else self._view(place, key))
+                views.append(self._view(place, key) if isinstance(place, Place) else place)
         except BaseException:
-            self._release_places(found[len(views) + 1 :])  # the one that failed is released already
+            self.release_places(found[len(views) + 1 :])  # the one that failed is released already
             raise
         return views
 
@@ -394,20 +394,15 @@ class Shelf:
         finally:
             self._releases.note(place.number)
 
-    def abandon(self, future: Future[Message]) -> None:
-        """Nobody waits for this ``pin`` any more."""
-        future.add_done_callback(self._release_answer)
-
-    def _release_answer(self, future: Future[Message]) -> None:
-        if future.exception() is None:
-            answer = future.result()
-            assert isinstance(answer, ObjectsPinned)
-            self._release_places(answer.found)
-
-    def _release_places(self, found: Sequence[Found]) -> None:
+    def release_places(self, found: Sequence[Place | Value | Failure]) -> None:
+        """What was pinned here is not wanted any more."""
         for place in found:
             if isinstance(place, Place):
                 self._releases.note(place.number)
+
+    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back on the I/O loop."""
+        _on_loop(self._loop, lambda: self._loop.call_later(delay_s, callback))
 
     # ------------------------------------------------------------------ the end
     def close(self) -> None:
@@ -418,7 +413,7 @@ class Shelf:
             self._releases.tell()
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:

@@ -35,6 +35,10 @@ PUSH_TARGET_S: Final = 0.010
 """Work kept in a worker's queue: depth = target / average duration."""
 LEASE_REQUESTS_MAX: Final = 64
 """Lease requests of one scheduling class at one raylet."""
+COUNT_HOLDS_INTERVAL_S: Final = 10.0
+"""An owner says so often to every process that holds objects of its: the dead ones are found out."""
+LINEAGE_BYTES_MAX: Final = 1 << 30
+"""Arguments of finished tasks that are kept to make lost values again; beyond, the oldest half is let go."""
 LOCALITY_BYTES_MIN: Final = 1 << 20
 """A task asks another node first if so many more bytes of its arguments lie there."""
 LEASE_LINGER_S: Final = 0.2

@@ -10,6 +10,11 @@ file               duty
 =================  ====================================================================================================
 ``state.py``       the machine: takes messages apart, then pumps what became possible, once per step
 ``objects.py``     values, waiters, and who holds what in which process (distributed reference counting)
+``holdings.py``    which nodes have the large values; ``stores.py``: what object managers ask about them
+``lineage.py``     the tasks that made large values, to make lost ones again
+``locality.py``    tasks go to their data, data to where tasks will run
+``references.py``  what ``actorrt memory`` shows of an owner
+``arguments.py``   what a task waits for, and what travels with it
 ``submission.py``  leases, pushing, depth, outcomes, retries, deaths of leased workers
 ``calls.py``       one queue per actor; restarts, lost connections, scope
 ``tasks.py``       the records all of them work on
@@ -26,11 +31,12 @@ arrives, waiters are woken, dependents queued, other owners answered.
 **In.** Requests of the API; from raylets ``LeaseGranted``, ``LeasesRedirected``, ``LeasesRefused``, ``LeaseRecalled``,
 ``LeasedWorkerDied``; from workers ``TasksDone``, ``TasksReturned``, ``CallsRefused``; from owners ``GetObjects``,
 ``ObjectsReady``, ``BorrowersAdded``, ``BorrowersRemoved``, ``DropGets``, ``CancelOwned``; from the GCS
-``ActorChanged``, ``NodeChanged``, ``Published``; ``PeerGone`` from the router and ``Tick`` from its own timer.
+``ActorChanged``, ``NodeChanged``, ``Published``; from object managers ``CopiesAdded``, ``CopiesRemoved``,
+``LocateObject``, ``VerifyObjects``; ``PeerGone`` from the router and ``Tick`` from its own timer.
 
 **Out.** ``RequestLeases``, ``CancelLeases``, ``ReturnLease``; ``PushTasks``, ``PushCalls``, ``TakeBack``,
-``CancelTask``; the owner messages above; ``CreateActor``, ``SubscribeActor``, ``ActorOutOfScope``, ``KillActor``; and
-``Do(Wake)``.
+``CancelTask``; the owner messages above; ``FreeObjects``, ``ObjectLocated``, ``PrefetchObjects``; ``CreateActor``,
+``SubscribeActor``, ``ActorOutOfScope``, ``KillActor``; and ``Do(Wake)``.
 
 Invariants (``check`` asserts them)
 -----------------------------------

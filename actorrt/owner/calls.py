@@ -104,7 +104,7 @@ class ActorCaller:
 
     def dependency_ready(self, task: Task) -> None:
         """An argument of a waiting call arrived (or failed)."""
-        failure = self.submitter.failed_dependency(task)
+        failure = self.submitter.arguments.failure(task)
         if failure is not None:
             self._end(task, failure)
         elif task.missing == 0 and task.state == WAITING:
@@ -159,7 +159,7 @@ class ActorCaller:
             task.state = PUSHED
             in_flight[task.task_id] = task
             room -= 1
-            calls.append(self.submitter.call_of(task))
+            calls.append(self.submitter.arguments.call_of(task))
         queue.extendleft(reversed(held_back))
         if calls:
             self.effects.append(
@@ -172,7 +172,7 @@ class ActorCaller:
         client = self.clients[task.actor_id]
         client.in_flight.pop(task.task_id, None)
         client.finished_count += 1
-        self.submitter.forget_dependent(task)
+        self.submitter.arguments.forget(task)
         self.submitter.finish(task, (failure,), received=False)
 
     # ------------------------------------------------------------------ outcomes and news

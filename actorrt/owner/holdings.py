@@ -25,7 +25,9 @@ class Holdings:
     """All stored objects this process owns, by object id."""
 
     def __init__(self) -> None:
-        self._table: dict[bytes, tuple[bytes, list[str]]] = {}
+        self._table: dict[bytes, tuple[bytes, list[str], str]] = {}
+        self.gone: dict[bytes, str] = {}
+        """Objects whose records stay although no store has the value any more -> what made them."""
         self._frees: dict[str, list[bytes]] = {}
 
     def __len__(self) -> int:
@@ -34,9 +36,11 @@ class Holdings:
     def __contains__(self, object_id: bytes) -> bool:
         return object_id in self._table
 
-    def enter(self, stored: Stored) -> None:
-        """The result of an object of ours is this."""
-        self._table[object_id_of(stored.key)] = (stored.key, list(stored.holders))
+    def enter(self, stored: Stored, origin: str = "put") -> None:
+        """The result of an object of ours is this; ``origin`` (see ``lineage.REASONS``) made it."""
+        object_id = object_id_of(stored.key)
+        self._table[object_id] = (stored.key, list(stored.holders), origin)
+        self.gone.pop(object_id, None)
 
     def current(self, stored: Stored) -> Stored:
         """The same with the holders of today (of ours; what others own is as we heard it)."""
@@ -56,10 +60,17 @@ class Holdings:
     # ------------------------------------------------------------------ the end of an object
     def free(self, object_id: bytes) -> None:
         """Nobody holds the object any more."""
+        self.gone.pop(object_id, None)
         known = self._table.pop(object_id, None)
         if known is not None:
             for holder in known[1]:
                 self._frees.setdefault(holder, []).append(known[0])
+
+    def evict(self, object_id: bytes) -> None:
+        """Nobody holds the value; the record stays, for the value may have to be made again."""
+        origin = self._table[object_id][2]
+        self.free(object_id)
+        self.gone[object_id] = origin
 
     def discard(self, stored: Stored) -> None:
         """A value of ours that came too late, or twice: free it, unless it is the one we have."""
@@ -100,16 +111,18 @@ class Holdings:
         """The node is dead. Returns the objects that nobody has any more."""
         self._frees.pop(holder, None)
         lost = []
-        for object_id, (_, holders) in self._table.items():
+        for object_id, (_, holders, _origin) in self._table.items():
             if holder in holders:
                 holders.remove(holder)
                 if not holders:
                     lost.append(object_id)
         return lost
 
-    def forget(self, object_id: bytes) -> None:
-        """It is lost: there is nothing to free."""
-        self._table.pop(object_id, None)
+    def lose(self, object_id: bytes) -> str:
+        """It is lost: there is nothing to free. Returns what made it."""
+        origin = self._table.pop(object_id)[2]
+        self.gone[object_id] = origin
+        return origin
 
 
 def object_id_of(key: bytes) -> bytes:

@@ -112,6 +112,15 @@ class BorrowersRemoved(Message):
     object_ids: tuple[bytes, ...]
 
 
+class HoldsCounted(Message):
+    """The sender counts us as a holder of ``count`` of its objects. To be ignored: what it is for is to be sent.
+
+    If the process is gone, the sender finds that out, also when the two never had a connection before.
+    """
+
+    count: int
+
+
 class CancelOwned(Message):
     """The sender (a borrower) asks to cancel the task that makes this object of ours."""
 

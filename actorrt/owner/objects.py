@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from actorrt.kernel.effects import Do, Effect, Send
+from actorrt.kernel.effects import Effect, Send
 from actorrt.kernel.ids import ACTOR_ID_BYTES
 from actorrt.kernel.message import Address
 from actorrt.owner.holdings import Holdings
 from actorrt.owner.messages import BorrowersAdded, BorrowersRemoved, DropGets, GetObjects, ObjectsReady
-from actorrt.owner.operations import Wake
-from actorrt.owner.tasks import ObjectRecord, PendingActor, SharedState, Task, Waiter
+from actorrt.owner.tasks import ObjectRecord, PendingActor, SharedState, Task
+from actorrt.owner.waiting import Waiting
 from actorrt.wire.records import Failure, RefInfo, Result, Stored
 
 ACTOR_HANDLE_SUFFIX = b"\xff\xff\xff\xff"
@@ -38,10 +38,15 @@ class ObjectTable:
         self.me = me
         self.records: dict[bytes, ObjectRecord] = {}
         self.holdings = Holdings()
+        self.waiting = Waiting(self)
         self.effects: list[Effect] = []
         self.on_dependency_ready = on_ready
         self.record_ahead: Callable[[bytes], ObjectRecord | None] = lambda _object_id: None
         """Makes the record of a stream's item that is waited for before it is there."""
+        self.on_stored_gone: Callable[[bytes], None] = lambda _object_id: None
+        """The record of a stored object of ours is gone."""
+        self.remake: Callable[[bytes], None] = lambda _object_id: None
+        """Somebody wants a value of ours that no store has."""
         self.on_handles_gone: Callable[[bytes], None] = lambda _actor_id: None
         self.borrowed_by: dict[str, dict[bytes, None]] = {}
         """Process -> objects of ours it holds (for its death)."""
@@ -121,6 +126,8 @@ class ObjectTable:
         shared = record.shared
         if shared is not None:
             if shared.owner:
+                if record.lineage:
+                    return
                 del self.records[object_id]
                 known = self.borrowed_from.get(shared.owner)
                 if known is not None:
@@ -131,20 +138,26 @@ class ObjectTable:
                     self._removals.setdefault(shared.owner, []).extend([object_id] * shared.registered)
                 if shared.requested and record.result is None:
                     self._drops.setdefault(shared.owner, []).append(object_id)
-                self._release_contents(record)
+                self.release_contents(record)
                 return
             if shared.borrowers or shared.getters:
                 return
         if record.task is not None:
             return  # still being made: the outcome frees it
+        if record.lineage:
+            if object_id in self.holdings:
+                self.hollow(record)
+                self.holdings.evict(object_id)
+            return
         del self.records[object_id]
         if type(record.result) is Stored:
             self.holdings.free(object_id)
+            self.on_stored_gone(object_id)
         if object_id.endswith(ACTOR_HANDLE_SUFFIX):
             self.on_handles_gone(object_id[:ACTOR_ID_BYTES])
-        self._release_contents(record)
+        self.release_contents(record)
 
-    def _release_contents(self, record: ObjectRecord) -> None:
+    def release_contents(self, record: ObjectRecord) -> None:
         result = record.result
         if result is None or type(result) is Failure or not result.refs:
             return
@@ -159,12 +172,15 @@ class ObjectTable:
     # ------------------------------------------------------------------ results
     def resolve(self, object_id: bytes, record: ObjectRecord, result: Result, *, received: bool) -> None:
         """The object is ready. ``received``: the value came from another process, which registered us for its refs."""
+        ours = record.shared is None or not record.shared.owner
         if record.result is not None:
+            if received:
+                self.give_back((result,), ours=ours)
             return
         record.result = result
-        record.task = None
-        if type(result) is Stored and (record.shared is None or not record.shared.owner):
-            self.holdings.enter(result)
+        task, record.task = record.task, None
+        if type(result) is Stored and ours:
+            self.holdings.enter(result, "put" if task is None else task.origin)
         if type(result) is not Failure and result.refs:
             self.pin(result.refs)
             if received:
@@ -175,7 +191,7 @@ class ObjectTable:
             failed = type(result) is Failure
             for waiter in waiters:
                 waiter.places -= 1
-                self._count_down(waiter, failed=failed)
+                self.waiting.count_down(waiter, failed=failed)
         shared = record.shared
         if shared is not None and shared.getters:
             getters, shared.getters = shared.getters, []
@@ -227,52 +243,7 @@ class ObjectTable:
                 # Ours: the sender told *us* that we borrow our own object. That hold is the pin we just made.
                 self.remove_borrower(ref.object_id, self.me)
 
-    # ------------------------------------------------------------------ waiting
-    def add_waiter(self, waiter: Waiter) -> None:
-        """Register; wakes at once when enough is ready."""
-        pending: list[ObjectRecord] = []
-        for ref in waiter.object_ids:
-            record = self.record_of(ref)
-            result = record.result
-            if result is not None:
-                waiter.needed -= 1
-                if waiter.fail_fast and type(result) is Failure:
-                    waiter.needed = 0
-            else:
-                pending.append(record)
-                self.fetch(ref, record)
-        if waiter.needed <= 0:
-            waiter.done = True
-            self.effects.append(Do(Wake(waiter)))
-            return
-        waiter.places = len(pending)
-        for record in pending:
-            if record.waiters is None:
-                record.waiters = [waiter]
-            else:
-                record.waiters.append(waiter)
-
-    def _count_down(self, waiter: Waiter, *, failed: bool) -> None:
-        if waiter.done:
-            return
-        waiter.needed -= 1
-        if waiter.needed <= 0 or (failed and waiter.fail_fast):
-            self.effects.append(Do(Wake(waiter)))
-            self.drop_waiter(waiter)
-
-    def drop_waiter(self, waiter: Waiter) -> None:
-        """Forget a waiter that gave up, or has what it needs: ``wait`` in a loop must not leave one at each object."""
-        waiter.done = True
-        if not waiter.places:
-            return
-        waiter.places = 0
-        for ref in waiter.object_ids:
-            record = self.records.get(ref.object_id)
-            if record is not None and record.waiters is not None:
-                record.waiters = [w for w in record.waiters if w is not waiter] or None
-                if record.local <= 0 and not record.pins:
-                    self.free_if_unheld(ref.object_id, record)
-
+    # ------------------------------------------------------------------ asking
     def fetch(self, ref: RefInfo, record: ObjectRecord) -> None:
         """Ask the owner of a borrowed object for its value, once."""
         shared = record.shared
@@ -313,7 +284,10 @@ class ObjectTable:
             if record is None:
                 lost = Failure("ObjectLostError", "its owner has released the object", subject_id=object_id)
                 self.effects.append(Send(getter, ObjectsReady(((object_id, lost),))))
-            elif record.result is not None:
+                continue
+            if type(record.result) is Stored and self.is_gone(object_id, record):
+                self.remake(object_id)
+            if record.result is not None:
                 self.send_value(getter, object_id, record.result)
             else:
                 shared = self._shared(record)
@@ -426,14 +400,16 @@ class ObjectTable:
         found = (records.get(object_id) for object_id in object_ids)
         return any(record is not None and type(record.result) is Stored for record in found)
 
-    def lose(self, object_ids: Iterable[bytes], why: str) -> None:
-        """No store has these any more."""
-        for object_id in object_ids:
-            record = self.records[object_id]
-            self._release_contents(record)
-            text = f"the value of object {object_id.hex()} is lost: {why}"
-            record.result = Failure("ObjectLostError", text, subject_id=object_id)
-            self.holdings.forget(object_id)
+    def is_gone(self, object_id: bytes, record: ObjectRecord) -> bool:
+        """Whether this is an object of ours that has a value, which no store has any more."""
+        return type(record.result) is Stored and object_id not in self.holdings and object_id in self.holdings.gone
+
+    def hollow(self, record: ObjectRecord) -> None:
+        """The value is going; what is in it goes with it."""
+        stored = record.result
+        assert type(stored) is Stored
+        self.release_contents(record)
+        record.result = Stored(stored.key, stored.size_bytes, stored.owner, ())
 
     def check(self) -> None:
         """Assert the invariants."""
@@ -443,7 +419,8 @@ class ObjectTable:
             name = object_id.hex()
             assert record.pins >= 0, f"negative pins of {name}"
             is_held = type(record.result) is Stored and (record.shared is None or not record.shared.owner)
-            assert is_held == (object_id in self.holdings), f"{name} and where it lies do not agree"
+            is_known = (object_id in self.holdings) != (object_id in self.holdings.gone)
+            assert is_held == is_known, f"{name} and where it lies do not agree"
             if record.result is not None:
                 assert record.waiters is None, f"waiters of a ready object {name}"
                 assert record.dependents is None, f"dependents of a ready object {name}"

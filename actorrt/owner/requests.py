@@ -74,6 +74,12 @@ class DropWaiter(LocalRequest):
     waiter: Waiter
 
 
+class Renew(LocalRequest):
+    """Values with these keys could not be had: find out what their owners have now (each ref is held by the asker)."""
+
+    stale: tuple[tuple[RefInfo, bytes], ...]
+
+
 class Lend(LocalRequest):
     """A value with these refs is about to be sent to ``borrower``: register it with their owners first."""
 
@@ -120,6 +126,10 @@ class WatchActor(LocalRequest):
 
     actor_id: bytes
     info: ActorInfo | None = None
+
+
+class CountHolds(Message):
+    """Timer: say to every process that holds objects of ours that it does."""
 
 
 class Tick(Message):

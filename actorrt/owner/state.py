@@ -9,6 +9,7 @@ import msgspec
 
 from actorrt.gcs.messages import CreateActor, KillActor
 from actorrt.kernel.effects import Do, Effect, Fail, Reply, Send, SetTimer
+from actorrt.kernel.limits import COUNT_HOLDS_INTERVAL_S
 from actorrt.kernel.message import NOWHERE, Address, Envelope, PeerGone
 from actorrt.owner import messages as incoming
 from actorrt.owner import requests
@@ -24,6 +25,7 @@ from actorrt.wire.values import NONE_VALUE
 
 TICK_S = 0.05
 TICK = "tick"
+COUNT = "count"
 
 
 class OwnerStatistics(msgspec.Struct, frozen=True):
@@ -53,11 +55,12 @@ class OwnerMachine:
         self.raylet = raylet
         self.gcs = gcs
         self.objects = ObjectTable(me.process, self._dependency_ready)
-        self.stores = Stores(self.objects)
         self.submitter = TaskSubmitter(self.objects, raylet)
+        self.stores = Stores(self.objects, self.submitter.lineage)
         self.caller = ActorCaller(self.submitter, gcs)
         self.objects.on_handles_gone = self.caller.handles_gone
         self._ticking = False
+        self._counting = False
         self._effects: list[Effect] = []
         self._handlers: dict[type, Callable[[Envelope, Any], None]] = {
             requests.Submit: self._submit,
@@ -66,8 +69,9 @@ class OwnerMachine:
             requests.PutObject: self._put,
             requests.TakeItem: lambda _e, m: self.submitter.streams.take(m.object_id),
             requests.DropStream: lambda _e, m: self.submitter.streams.drop(m.task_id),
-            requests.AddWaiter: lambda _e, m: self.objects.add_waiter(m.waiter),
-            requests.DropWaiter: lambda _e, m: self.objects.drop_waiter(m.waiter),
+            requests.AddWaiter: lambda _e, m: self.objects.waiting.add(m.waiter),
+            requests.DropWaiter: lambda _e, m: self.objects.waiting.drop(m.waiter),
+            requests.Renew: self._renew,
             requests.Lend: lambda _e, m: self.objects.lend(m.refs, m.borrower),
             requests.ReportHeld: self._report_held,
             requests.Cancel: self._cancel,
@@ -75,6 +79,8 @@ class OwnerMachine:
             requests.StartActor: self._start_actor,
             requests.WatchActor: self._watch_actor,
             requests.Tick: self._tick,
+            requests.CountHolds: self._count_holds,
+            incoming.HoldsCounted: lambda _e, _m: None,
             incoming.TasksDone: self._tasks_done,
             incoming.ItemsYielded: lambda _e, m: self.submitter.streams.received(m.task_id, m.items),
             incoming.TasksReturned: self._tasks_returned,
@@ -126,6 +132,9 @@ class OwnerMachine:
         if not self._ticking and (self.submitter.workers or self.caller.lost):
             self._ticking = True
             effects.append(SetTimer(TICK, now + TICK_S, requests.Tick()))
+        if self.objects.borrowed_by and not self._counting:
+            self._counting = True
+            effects.append(SetTimer(COUNT, now + COUNT_HOLDS_INTERVAL_S, requests.CountHolds()))
         return effects
 
     # ------------------------------------------------------------------ requests of this process
@@ -139,10 +148,10 @@ class OwnerMachine:
             submitter.admit(task)
             if task.actor_id:
                 self.caller.submit(task)
-                if task.dependency_ids and submitter.failed_dependency(task) is not None:
+                if task.dependency_ids and submitter.arguments.failure(task) is not None:
                     self.caller.dependency_ready(task)
-            elif task.dependency_ids and (failure := submitter.failed_dependency(task)) is not None:
-                submitter.forget_dependent(task)
+            elif task.dependency_ids and (failure := submitter.arguments.failure(task)) is not None:
+                submitter.arguments.forget(task)
                 submitter.finish(task, (failure,), received=False)
             elif not task.missing:
                 submitter.enqueue(task)
@@ -151,6 +160,10 @@ class OwnerMachine:
 
     def _put(self, _envelope: Envelope, message: requests.PutObject) -> None:
         self.objects.put([(message.object_id, message.result)])
+
+    def _renew(self, _envelope: Envelope, message: requests.Renew) -> None:
+        for ref, key in message.stale:
+            self.stores.renew(ref, key)
 
     def _report_held(self, _envelope: Envelope, message: requests.ReportHeld) -> None:
         message.answer.extend(self.objects.held_of(message.refs))
@@ -164,9 +177,9 @@ class OwnerMachine:
         elif dependent.actor_id:
             self.caller.dependency_ready(dependent)
         else:
-            failure = self.submitter.failed_dependency(dependent)
+            failure = self.submitter.arguments.failure(dependent)
             if failure is not None:
-                self.submitter.forget_dependent(dependent)
+                self.submitter.arguments.forget(dependent)
                 self.submitter.finish(dependent, (failure,), received=False)
             elif dependent.missing == 0 and dependent.state != QUEUED:
                 self.submitter.enqueue(dependent)
@@ -205,6 +218,8 @@ class OwnerMachine:
         pending = PendingActor(spec, tuple(ref.object_id for ref in message.dependencies))
         for ref in message.dependencies:
             record = self.objects.records[ref.object_id]
+            if self.objects.is_gone(ref.object_id, record):
+                self.objects.remake(ref.object_id)
             if record.result is None:
                 pending.missing += 1
                 if record.dependents is None:
@@ -310,6 +325,11 @@ class OwnerMachine:
         self.submitter.tick()
         self.caller.tick()
 
+    def _count_holds(self, _envelope: Envelope, _message: requests.CountHolds) -> None:
+        self._counting = False
+        for process, object_ids in self.objects.borrowed_by.items():
+            self._effects.append(Send(Address(process, "owner"), incoming.HoldsCounted(len(object_ids))))
+
     # ------------------------------------------------------------------ inspection
     def _get_references(self, envelope: Envelope, message: incoming.GetReferences) -> None:
         if not envelope.request_id:
@@ -324,6 +344,7 @@ class OwnerMachine:
         self.objects.check()
         submitter = self.submitter
         submitter.streams.check()
+        submitter.lineage.check()
         seen: dict[bytes, None] = {}
         for worker in submitter.workers.values():
             for task_id, task in worker.in_flight.items():

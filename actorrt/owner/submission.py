@@ -25,20 +25,21 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from typing import cast
 
 from actorrt.kernel import limits
 from actorrt.kernel.effects import Effect, Send
 from actorrt.kernel.ids import object_id as make_object_id
 from actorrt.kernel.message import Address
+from actorrt.owner.arguments import Arguments
 from actorrt.owner.deaths import cancelled_failure, crash_failure, lost_items_failure
+from actorrt.owner.lineage import Lineage
 from actorrt.owner.locality import Locality
 from actorrt.owner.messages import LeasedWorkerDied, LeaseGranted, LeasesRedirected, LeasesRefused
 from actorrt.owner.objects import ObjectTable
 from actorrt.owner.streams import StreamTable
 from actorrt.owner.tasks import ENDED, PUSHED, QUEUED, LeasedWorker, ObjectRecord, SchedulingClass, Task
 from actorrt.raylet.messages import CancelLeases, RequestLeases, ReturnLease
-from actorrt.wire.records import DeathCause, Failure, Result, Stored, TaskCall, TaskOutcome, TaskTemplate
+from actorrt.wire.records import DeathCause, Failure, Result, TaskCall, TaskOutcome, TaskTemplate
 from actorrt.worker.messages import CancelTask, PushTasks, TakeBack
 
 TAKE_BACK_AFTER_S = 0.02
@@ -59,7 +60,10 @@ class TaskSubmitter:
         self.local_raylet = local_raylet
         self.effects: list[Effect] = []
         self.streams = StreamTable(objects)
+        self.arguments = Arguments(objects)
         self.locality = Locality(objects, local_raylet.process)
+        self.lineage = Lineage(objects, self.restart)
+        objects.on_stored_gone, objects.remake = self.lineage.dropped, self.lineage.remake
         objects.record_ahead = self.streams.record_ahead
         self.classes: dict[bytes, SchedulingClass] = {}
         self.classes_by_id: dict[int, SchedulingClass] = {}
@@ -95,28 +99,24 @@ class TaskSubmitter:
         if task.refs:
             self.objects.pin(task.refs)
         if task.dependency_ids:
-            self._admit_dependencies(task)
+            self.arguments.admit(task)
 
-    def _admit_dependencies(self, task: Task) -> None:
-        objects = self.objects
-        objects.pin(task.dependency_ids)
-        for ref in task.dependency_ids:
-            record = objects.records[ref.object_id]
-            if record.result is None:
-                task.missing += 1
-                if record.dependents is None:
-                    record.dependents = [task]
-                else:
-                    record.dependents.append(task)
-                objects.fetch(ref, record)
-
-    def failed_dependency(self, task: Task) -> Failure | None:
-        """The failure of an argument that is known to have failed."""
-        for ref in task.dependency_ids:
-            result = self.objects.records[ref.object_id].result
-            if type(result) is Failure:
-                return result
-        return None
+    def restart(self, task: Task) -> None:
+        """A task that ended runs again (see ``lineage``): its returns are pending already."""
+        self.tasks[task.task_id] = task
+        task.missing = 0
+        task.alone = False
+        self.retried_count += 1
+        if task.refs:
+            self.objects.pin(task.refs)
+        if task.dependency_ids:
+            self.arguments.admit(task)
+        failure = self.arguments.failure(task)
+        if failure is not None:
+            self.arguments.forget(task)
+            self.finish(task, (failure,), received=False)
+        elif not task.missing:
+            self.enqueue(task)
 
     def enqueue(self, task: Task) -> None:
         """The task's arguments are there."""
@@ -238,26 +238,7 @@ class TaskSubmitter:
         # What is added now is what must be taken off later, whatever the average is by then.
         task.expected_s = max(0.0, template.average_s)
         worker.expected_s += task.expected_s
-        calls.append(self.call_of(task))
-
-    def call_of(self, task: Task) -> TaskCall:
-        """What travels for a task: arguments with the values of its refs."""
-        dependencies: tuple[Result, ...] = ()
-        if task.dependency_ids:
-            records = self.objects.records
-            found = [cast("Result", records[ref.object_id].result) for ref in task.dependency_ids]
-            current = self.objects.holdings.current
-            dependencies = tuple(current(result) if type(result) is Stored else result for result in found)
-        return TaskCall(
-            task.task_id,
-            task.template.spec.number,
-            task.arguments,
-            task.buffers,
-            dependencies,
-            task.attempt,
-            task.parent_task_id,
-            task.refs,
-        )
+        calls.append(self.arguments.call_of(task))
 
     # ------------------------------------------------------------------ outcomes
     def outcome(
@@ -328,13 +309,20 @@ class TaskSubmitter:
         records = objects.records
         if len(results) == len(task.returns) and task.returns:
             for object_id, result in zip(task.returns, results, strict=True):
-                objects.resolve(object_id, records[object_id], result, received=received)
+                record = records.get(object_id)
+                if record is not None:
+                    objects.resolve(object_id, record, result, received=received)
+                elif received:  # of a task that ran again: this return is not known any more
+                    objects.give_back((result,), ours=True)
         elif task.template.spec.is_streaming:
             self.streams.ended(task, results)
         elif task.returns:
             assert len(results) == 1, "one failure stands for all returns"
             for object_id in task.returns:
-                objects.resolve(object_id, records[object_id], results[0], received=False)
+                if object_id in records:
+                    objects.resolve(object_id, records[object_id], results[0], received=False)
+        if objects.holdings or self.lineage.tasks:
+            self.lineage.ended(task, results)
         if task.refs:
             objects.unpin(task.refs)
         if task.dependency_ids:
@@ -552,14 +540,10 @@ class TaskSubmitter:
             task.retries_left = 0
             self.effects.append(Send(task.worker.address, CancelTask(task.task_id, force, recursive)))
             return
-        self.forget_dependent(task)
+        self.arguments.forget(task)
         self.finish(task, (cancelled_failure(task),), received=False)
         lease_key = task.template.lease_key  # and, behind it, where the data is: it may be queued in one of several
         self.dirty.update(dict.fromkeys(key for key in self.classes if key.startswith(lease_key)))
-
-    def forget_dependent(self, task: Task) -> None:
-        """The task waits for its arguments no longer."""
-        self.objects.forget_dependent(task, [ref.object_id for ref in task.dependency_ids])
 
 
 def _load_of(worker: LeasedWorker) -> tuple[int, int]:

@@ -93,6 +93,15 @@ class Task:
         self.alone = False
         """It may have killed a worker: nothing else is in that worker's hands while it runs again."""
 
+    @property
+    def origin(self) -> str:
+        """What kind of maker it is of its results (see ``lineage.REASONS``)."""
+        if self.actor_id:
+            return "actor"
+        if self.template.spec.is_streaming:
+            return "stream"
+        return "task" if self.template.max_retries else "once"
+
     def __repr__(self) -> str:
         return f"Task({self.task_id.hex()}, {self.template.spec.name}, {STATE_NAMES[self.state]})"
 
@@ -135,7 +144,7 @@ class SharedState:
 class ObjectRecord:
     """One object this process knows: owned (``shared`` None or without owner) or borrowed."""
 
-    __slots__ = ("dependents", "local", "pins", "result", "shared", "task", "waiters")
+    __slots__ = ("dependents", "lineage", "local", "pins", "result", "shared", "task", "waiters")
 
     def __init__(self, task: Task | None = None, local: int = 0) -> None:
         self.result: Result | None = None
@@ -143,6 +152,8 @@ class ObjectRecord:
         """ObjectRef instances in this process."""
         self.pins = 0
         """Holds by pending tasks and by values of ours that contain the ref."""
+        self.lineage = 0
+        """Finished tasks with this argument that may have to run again: they hold the record, not the value."""
         self.task = task
         """The task that makes it, while that is pending."""
         self.waiters: list[Waiter] | None = None

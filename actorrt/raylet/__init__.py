@@ -36,6 +36,9 @@ waits here and is looked at again whenever the cluster changes.
 **The object store** is none of its business, but for one figure: the room left (``StoreUsed``, from the object manager
 in the same process) is part of the load it reports. A demand for ``object_store_memory`` is scheduled like any other.
 
+**Memory** (``pressure``). Told by the node process that memory is short (``MemoryPressed``), it ends one worker at a
+time: a big one, and of those the one whose end costs least. Owners learn why (``oom``), and retry as after a crash.
+
 **Ends** (``ending``). An owner's ``PeerGone`` frees its leases and kills their workers, which may run its tasks for
 nobody. A driver's ``PeerGone`` makes the GCS finish its job; ``JobFinished`` ends everything of the job except
 detached actors. When the GCS is gone and this is not the head, the node ends after ``GCS_GRACE_S``; any message of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from actorrt.kernel.effects import Effect, Send
 from actorrt.kernel.message import Address
-from actorrt.owner.messages import LeasesRedirected
+from actorrt.owner.messages import LeasesRedirected, NodeChanged
 from actorrt.raylet import actors, pool
 from actorrt.raylet.actors import HostedActor
 from actorrt.raylet.leases import Grant
@@ -34,6 +34,19 @@ class Ending:
         if not tell:
             self._grants.orphan(grant)
         self._pool.kill(worker, now, cause)
+
+    def other_nodes(self, nodes: tuple[NodeInfo, ...]) -> None:
+        """Tell the owners in our workers of the dead among these (the GCS tells drivers only): they may have objects
+        there.
+        """
+        for node in nodes:
+            if not node.alive:
+                self._tell_of(node)
+
+    def _tell_of(self, node: NodeInfo) -> None:
+        text = node.death.text if node.death is not None else ""
+        news = NodeChanged(node.node_id, node.raylet, alive=False, text=text)
+        self._effects.extend(Send(Address(process, "owner"), news) for process in self._pool.processes())
 
     def actor(self, hosted: HostedActor, cause: DeathCause, now: float, *, graceful: bool = False) -> None:
         """End an actor, wherever it is in its life. ``graceful``: after the calls it has."""

@@ -41,6 +41,7 @@ class Grant:
         "lent",
         "name",
         "recalled",
+        "retriable",
         "taken",
         "worker_id",
     )
@@ -54,6 +55,7 @@ class Grant:
         self.actor: HostedActor | None = demand.actor
         self.key: WorkerKey = (demand.spec.job_id, demand.spec.environment)
         self.name = demand.spec.name
+        self.retriable = demand.spec.retriable
         self.taken = taken
         self.lent: Taken | None = None
         """The part given back while the worker is blocked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actorrt.kernel.message import LANE_CONTROL, LANE_SUPERVISION, Address, Message
+from actorrt.kernel.message import LANE_CONTROL, LANE_SUPERVISION, Address, Message, Record
 from actorrt.wire.records import ActorSpec, DeathCause, JobConfig, LeaseSpec, NodeInfo, NodeLoad
 
 
@@ -93,6 +93,32 @@ class StoreUsed(Message):
     """So many bytes of the node's object store are in use."""
 
     used_bytes: int
+
+
+# ---- from the node's memory monitor
+class ProcessMemory(Record):
+    """What a process, or a whole process group, has in memory that it shares with nobody."""
+
+    pid: int
+    """Of a group: its leader, which is the worker."""
+    private_bytes: int
+    name: str = ""
+
+
+class MemoryPressed(Message):
+    """More than the threshold of the node's memory is in use. Sent again and again for as long as that is so.
+
+    ``workers`` has the process groups of the node's workers, ``biggest`` the biggest processes of the machine, largest
+    first; ``place`` says whose memory it is.
+    """
+
+    LANE = LANE_SUPERVISION
+    used_bytes: int
+    total_bytes: int
+    threshold: float
+    place: str
+    workers: tuple[ProcessMemory, ...] = ()
+    biggest: tuple[ProcessMemory, ...] = ()
 
 
 # ---- from the GCS

@@ -275,6 +275,10 @@ class Pool:
         worker.deadline_s = now + grace_s
         self._effects.append(Send(worker.address, ExitWorker(graceful=True, cause=cause)))
 
+    def processes(self) -> list[str]:
+        """Addresses of the workers that have reported."""
+        return list(self._by_process)
+
     def bury(self, worker: Worker) -> bool:
         """The process is dead and reaped. Returns whether it failed to start (not: whether we ended it before that)."""
         failed = worker.state == STARTING

@@ -29,6 +29,7 @@ from actorrt.raylet.leases import Grants
 from actorrt.raylet.operations import FlushLogs, StopProcess
 from actorrt.raylet.placing import Placer
 from actorrt.raylet.pool import Pool
+from actorrt.raylet.pressure import Pressure
 from actorrt.raylet.reporting import LoadReporter
 from actorrt.raylet.view import ClusterView
 from actorrt.scheduling.resources import UNIT, Available
@@ -74,6 +75,7 @@ class RayletStatistics(msgspec.Struct, frozen=True):
     jobs: int
     drivers: int
     reports: int
+    memory_kills: int
 
     def figures(self) -> dict[str, int]:
         """All of it in one flat table: ``workers`` in all and ``workers_<state>``."""
@@ -122,6 +124,7 @@ class RayletMachine:
         self.placer = Placer(effects, self.queue, self.grants, self.pool, self.view, self.jobs, self.actors, rng)
         self.ending = Ending(effects, self.placer, node)
         self.hosting = Hosting(self.placer, self.ending)
+        self.pressure = Pressure(self.grants, self.pool, self.ending)
         self.reporter = LoadReporter(effects, gcs, node.node_id, node.resources)
         self.stopping = False
         self._nothing_new = False
@@ -146,6 +149,7 @@ class RayletMachine:
             messages.LogsFlush: self._logs_flush,
             messages.LogsFlushed: self._logs_flushed,
             messages.StoreUsed: lambda _envelope, message, _now: self.reporter.store_used(message.used_bytes),
+            messages.MemoryPressed: lambda _envelope, message, now: self.pressure.pressed(message, now),
             messages.ClusterChanged: self._cluster_changed,
             NodeRegistered: self._node_registered,
             messages.JobStarted: self._job_started,
@@ -224,6 +228,7 @@ class RayletMachine:
             jobs=jobs,
             drivers=drivers,
             reports=self.reporter.version,
+            memory_kills=self.pressure.killed_count,
         )
 
     # ------------------------------------------------------------------------------------------------------ from owners
@@ -363,21 +368,21 @@ class RayletMachine:
 
     # ------------------------------------------------------------------------------------------------------ the cluster
     def _node_registered(self, envelope: Envelope, message: NodeRegistered, now: float) -> None:
-        for config in message.jobs:
-            self._learn_job(config)
+        for job in message.jobs:
+            self._learn_job(job)
         self._cluster_changed(envelope, messages.ClusterChanged(message.nodes, message.loads), now)
 
     def _cluster_changed(self, _envelope: Envelope, message: messages.ClusterChanged, _now: float) -> None:
         verdict = self.view.update(message.nodes, message.loads)
+        self.ending.other_nodes(message.nodes)
         if verdict:
             self._effects.append(Do(StopProcess(f"the cluster has given this node up: {verdict}")))
 
     def _peer_gone(self, _envelope: Envelope, message: PeerGone, now: float) -> None:
         process = message.process
         if process == self.gcs.process and not self.node.is_head and self._gcs_lost_s is None:
-            # Nothing here reconnects yet: any message of the GCS within the grace takes the verdict back, which is the
-            # place where a restarted GCS would be found and registered with again. A heartbeat that cannot be sent is
-            # told as another PeerGone: the grace runs from the first.
+            # Any message of the GCS within the grace takes the verdict back. A heartbeat that cannot be sent is told as
+            # another PeerGone: the grace runs from the first.
             self._gcs_lost_s = now
         self.view.peer_gone(process, now)
         worker = self.pool.of_process(process)

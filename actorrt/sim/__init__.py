@@ -14,6 +14,8 @@ gives the same events, and the same trace hash, in every process and under every
 * ``runtime``   what ``api.runtime`` is to user code: submit, put, create, call, release; runs *programs*, which are
   generators that say what they wait for.
 * ``executor``  what ``worker.executor`` is to a worker machine: runs functions (programs again) in virtual time.
+* ``storage``   what ``cluster.storage`` is to an object manager: a store, pulls, watched processes.
+* ``shelf``     what ``cluster.shelf`` is to a process: its large values in the store of its node.
 * ``pool``      what ``cluster.pool`` is to a raylet: worker processes that start late and die when killed.
 * ``town``      puts them together: head, nodes, drivers; the composition root of the simulator.
 * ``checkers``  invariants across machines, watched after every step and at the end.

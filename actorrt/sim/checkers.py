@@ -5,13 +5,14 @@ A violation raises ``SimulationError``, which carries the world (seed, time, ste
 Watched after every step (``Watch``):
 
 * an owner ends every task it was given exactly once, and never forgets one;
-* an object that has a result keeps that very result;
+* an object that has a result keeps that very result, unless that lay in stores (it may be lost, and made again);
+* an object is freed in a store only when its owner, if that lives, does not refer to it any more;
 * a worker is leased to one owner at a time, and works for nobody else;
 * a node gives away more than it has only by taking back what a blocked worker needs to go on;
 * calls of one owner run in the order in which they were submitted, and what may not be repeated is not.
 
-At the end (``check_quiet``): no task, object, borrower, lease, request or waiting actor is left anywhere, and every
-node has all its resources again.
+At the end (``check_quiet``): no task, object, borrower, lease, request or waiting actor is left anywhere, every store
+is empty, nothing is pinned or pulled, and every node has all its resources again.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from typing import Any
 
 from actorrt.kernel.effects import Effect, Send
 from actorrt.kernel.message import Envelope
+from actorrt.objects.messages import FreeObjects
+from actorrt.objects.pulls import object_id_of
+from actorrt.objects.state import ObjectManagerMachine
 from actorrt.owner.messages import LeaseGranted
 from actorrt.owner.requests import Submit
 from actorrt.owner.state import OwnerMachine
 from actorrt.owner.tasks import ENDED, Task
 from actorrt.raylet.messages import ReturnLease, WorkerDied, WorkerStartFailed, WorkerUnblocked
 from actorrt.raylet.state import RayletMachine
-from actorrt.sim.town import Execution, Town
+from actorrt.sim.town import Execution, Node, Town
 from actorrt.sim.world import Cell, Process, SimulationError, Watcher
-from actorrt.wire.records import Result
+from actorrt.wire.records import Result, Stored, Value
 from actorrt.worker.state import WorkerMachine
 
 SCAN_INTERVAL_STEPS = 10
@@ -54,6 +58,8 @@ class Watch(Watcher):
         self._world = town.world
         self.owners: dict[str, OwnerBook] = {}
         self.submitted = 0
+        self.freed = 0
+        """Objects in stores."""
         self._leases: dict[str, dict[int, str]] = {}
         """By raylet process: lease id -> worker process, from the grant to its return or the worker's death."""
         self._worker_ids: dict[bytes, str] = {}
@@ -73,11 +79,22 @@ class Watch(Watcher):
             self._raylet_stepped(cell, machine, envelope, effects)
         elif isinstance(machine, WorkerMachine):
             self._worker_stepped(cell, machine)
+        elif isinstance(machine, ObjectManagerMachine) and isinstance(envelope.body, FreeObjects):
+            self._freed(cell, envelope.body)
 
     def ended(self, process: Process, reason: str, now: float) -> None:  # noqa: ARG002
         """See ``Observer``."""
         self.owners.pop(process.name, None)
         self._leases.pop(process.name, None)
+
+    def _freed(self, cell: Cell, message: FreeObjects) -> None:
+        """The manager was told that nobody refers to these any more."""
+        self.freed += len(message.keys)
+        for runtime in self._town.runtimes():
+            holdings = runtime.machine.objects.holdings
+            for key in message.keys:
+                needed = object_id_of(key) in holdings and holdings.holders(key)
+                self._demand(not needed, f"{cell.address} frees {key.hex()}, which {runtime.me} needs: {needed}")
 
     def _owner_stepped(self, cell: Cell, machine: OwnerMachine, envelope: Envelope) -> None:
         book = self.owners.setdefault(cell.process.name, OwnerBook())
@@ -88,7 +105,7 @@ class Watch(Watcher):
         submitter = machine.submitter
         ended, pending = submitter.finished_count, len(submitter.tasks)
         self._demand(
-            ended + pending == len(book.tasks),
+            ended + pending == len(book.tasks) + submitter.lineage.restarted_count,
             f"{cell.address}: {len(book.tasks)} tasks were submitted, {pending} are pending, {ended} have ended",
         )
         book.steps += 1
@@ -101,10 +118,11 @@ class Watch(Watcher):
             if record.result is not None:
                 results[object_id] = record.result
                 known = book.results.get(object_id)
-                same = known is None or known is record.result
+                same = known is None or known is record.result or isinstance(known, Stored)
                 self._demand(same, f"{cell.address}: the result of {object_id.hex()} has changed")
             else:
-                self._demand(object_id not in book.results, f"{cell.address}: the result of {object_id.hex()} has gone")
+                kept = not isinstance(book.results.get(object_id), Value)
+                self._demand(kept, f"{cell.address}: the result of {object_id.hex()} has gone")
         book.results = results
 
     def _raylet_stepped(self, cell: Cell, machine: RayletMachine, envelope: Envelope, effects: list[Effect]) -> None:
@@ -174,6 +192,7 @@ class Watch(Watcher):
         for node in self._town.nodes:
             if node.alive:
                 self._check_node(node.name, node.machine)
+                self._check_store(node)
         statistics = self._town.gcs_machine.statistics()
         living = {state: count for state, count in statistics.actors.items() if count}
         self._demand(not living, f"the GCS still has actors: {living}")
@@ -191,6 +210,8 @@ class Watch(Watcher):
             for object_id, record in list(objects.records.items())[:5]
         }
         self._demand(not objects.records, f"{me} keeps {len(objects.records)} objects: {left}")
+        self._demand(not submitter.lineage.tasks, f"{me} keeps tasks to run again: {list(submitter.lineage.tasks)[:3]}")
+        self._demand(not len(objects.holdings), f"{me} believes that objects of its own lie in stores")
         self._demand(not objects.borrowed_by, f"{me} believes others hold its objects: {list(objects.borrowed_by)}")
         self._demand(not objects.borrowed_from, f"{me} believes it borrows: {list(objects.borrowed_from)}")
         self._demand(not submitter.workers, f"{me} keeps leases: {list(submitter.workers)}")
@@ -206,6 +227,21 @@ class Watch(Watcher):
         busy = (statistics.leases, statistics.grants_waiting, statistics.actors, statistics.requests_waiting)
         self._demand(not any(busy), f"{name} is not idle: {statistics}")
         self._demand(not machine.queue.count, f"{name} has {machine.queue.count} requests waiting")
+
+    def _check_store(self, node: Node) -> None:
+        machine, storage = node.objects, node.storage
+        machine.check()
+        entries = list(machine.catalog)
+        self._demand(not entries, f"{node.name} keeps {len(entries)} objects: {entries[:3]}")
+        busy = [*machine.puller.pulls.table.values(), *machine.tickets.table.values()]
+        self._demand(not busy, f"{node.name} is busy with objects: {busy[:3]}")
+        self._demand(not machine.clients.wishes_count, f"{machine.clients.wishes_count} wishes wait at {node.name}")
+        left = list(storage.objects.values())
+        self._demand(not left, f"the store of {node.name} is not empty: {left[:3]}")
+        self._demand(not storage.carved, f"objects in slabs of {node.name} were never reported: {len(storage.carved)}")
+        leased = [client.decode() for client in storage.slabs.values()]
+        gone = [client for client in leased if not self._world.processes[client].alive]
+        self._demand(not gone, f"slabs of {node.name} are leased to {gone}, which are dead")
 
     def _check_process(self, process: Process) -> None:
         waiting = [(str(dst), type(body).__name__) for dst, body, _ in process.requests.values()]

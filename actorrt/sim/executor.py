@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from actorrt.gcs.messages import FunctionFound, GetFunction
@@ -19,7 +19,7 @@ from actorrt.kernel.message import Message
 from actorrt.owner.requests import CancelChildren, Lend, ReportHeld
 from actorrt.owner.tasks import Waiter
 from actorrt.sim import values
-from actorrt.sim.runtime import SWITCH_S_MAX, Book, Code, Context, Interrupted, Program, Runtime
+from actorrt.sim.runtime import FIRST_RETURN, SWITCH_S_MAX, Book, Code, Context, Interrupted, Program, Runtime
 from actorrt.sim.values import TaskFailed
 from actorrt.wire.records import DeathCause, Failure, RefInfo, Result, TaskOutcome, Value
 from actorrt.worker.messages import (
@@ -220,9 +220,20 @@ class Executor:
             self._flush()
         program = Program(context, ended, block_began=self._block_began, block_ended=self._block_ended)
         self._program = program
-        arguments = self._arguments(call.arguments, call.dependencies, context)
         code = getattr(self._instance, template.method_name) if template.method_name else self._book.find(name)
-        self._after_overhead(functools.partial(self._begin, work, program, code, arguments))
+
+        def loaded(dependencies: Sequence[Result]) -> None:
+            if self._stopped or program.is_over:
+                return
+            lost = [result for result in dependencies if isinstance(result, Failure)]
+            if lost:
+                program.is_over = True
+                ended(None, TaskFailed(lost[0]))
+                return
+            arguments = self._arguments(call.arguments, dependencies, context)
+            self._after_overhead(functools.partial(self._begin, work, program, code, arguments))
+
+        self.runtime.shelf.load_among(call.dependencies, loaded, for_arguments=True)
 
     def _begin(self, work: Work, program: Program, code: Code, arguments: list[Any]) -> None:
         if not self._stopped:
@@ -236,7 +247,7 @@ class Executor:
         delay_s = OVERHEAD_S_MIN + (OVERHEAD_S_MAX - OVERHEAD_S_MIN) * self._rng.random()
         self._world.after(delay_s, call, self._process)
 
-    def _arguments(self, data: bytes, dependencies: tuple[Result, ...], context: Context) -> list[Any]:
+    def _arguments(self, data: bytes, dependencies: Sequence[Result], context: Context) -> list[Any]:
         slots = []
         for result in dependencies:
             assert isinstance(result, Value), "a failed argument reached a worker"
@@ -264,14 +275,25 @@ class Executor:
             self._end(DeathCause("exit_actor", f"exit_actor() in {work.template.name}", self._process.pid))
             return
         result = self._result(work, value, error)
-        if isinstance(result, Value) and result.refs:
+        if isinstance(result, Value):
+            object_id = work.call.task_id + FIRST_RETURN
+            kept = functools.partial(self._kept, work, context, error)
+            self.runtime.shelf.keep(result, object_id, work.src.process, kept)
+        else:
+            self._kept(work, context, error, result)
+
+    def _kept(self, work: Work, context: Context, error: BaseException | None, result: Result) -> None:
+        """The result lies where it will stay."""
+        if self._stopped:
+            return
+        if not isinstance(result, Failure) and result.refs:
             self.runtime.flush()
             self._process.post("owner", Lend(result.refs, work.src.process))
         context.close()
         self.runtime.flush()
         retry_wanted = error is not None and work.template.retry_exceptions is not None
         retry_wanted = retry_wanted and not isinstance(error, Interrupted)
-        refs = work.call.refs + tuple(r for d in work.call.dependencies if isinstance(d, Value) for r in d.refs)
+        refs = work.call.refs + tuple(r for d in work.call.dependencies if not isinstance(d, Failure) for r in d.refs)
         report = functools.partial(self._report, work, result, retry_wanted)
         if refs:
             answer: list[RefInfo] = []
@@ -329,9 +351,17 @@ class Executor:
         instance = self._book.classes[name]()
         ended = functools.partial(self._constructed, context, instance)
         program = Program(context, ended, block_began=self._block_began, block_ended=self._block_ended)
-        arguments = self._arguments(spec.arguments.data, spec.dependencies, context)
         begin = getattr(instance, "begin", _nothing)
-        self._after_overhead(functools.partial(program.start, begin, arguments))
+
+        def loaded(dependencies: Sequence[Result]) -> None:
+            lost = [result for result in dependencies if isinstance(result, Failure)]
+            if lost:
+                ended(None, TaskFailed(lost[0]))
+                return
+            arguments = self._arguments(spec.arguments.data, dependencies, context)
+            self._after_overhead(functools.partial(program.start, begin, arguments))
+
+        self.runtime.shelf.load_among(spec.dependencies, loaded, for_arguments=True)
 
     def _constructed(self, context: Context, instance: Any, _value: Any, error: BaseException | None) -> None:
         if self._stopped:

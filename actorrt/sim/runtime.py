@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 User code is a *program*: a function (or a method) that takes a ``Context`` and arguments. It either returns a value at
-once, or is a generator that yields what it waits for: ``Sleep``, ``Get``, ``Wait``, ``Ask``. Programs run in virtual
-time; between two yields they take none.
+once, or is a generator that yields what it waits for: ``Sleep``, ``Get``, ``Wait``, ``Put``, ``Ask``. Programs run in
+virtual time; between two yields they take none. Large values go through the store of the node (``shelf``).
 
 Refs are counted as the api counts ``ObjectRef`` instances: one for each ref a program gets, given back when its *scope*
 (the task, the driver's program) ends, or by ``release``; ``keep`` takes a ref out of the scope (an actor's state).
@@ -26,19 +26,25 @@ from actorrt.kernel.ids import TaskIdSource
 from actorrt.kernel.message import Address, Message
 from actorrt.owner.messages import Published
 from actorrt.owner.operations import Deliver, LosePeer, PrintLines, Wake
-from actorrt.owner.requests import AddRefs, AddWaiter, Cancel, DropWaiter, PutObject, Release, StartActor, Submit
+from actorrt.owner.requests import AddRefs, AddWaiter, Cancel, DropWaiter, PutObject, Release, Renew, StartActor, Submit
 from actorrt.owner.state import OwnerMachine
 from actorrt.owner.tasks import Task, Template, Waiter
 from actorrt.scheduling.resources import UNIT
 from actorrt.sim import values
+from actorrt.sim.shelf import Shelf
+from actorrt.sim.storage import SimStorage
 from actorrt.sim.values import Actor, Ref, TaskFailed, info_of
 from actorrt.sim.world import Process, SimulationError, World
-from actorrt.wire.records import ActorSpec, Failure, LeaseSpec, RefInfo, Result, TaskTemplate, Value
+from actorrt.wire.records import ActorSpec, Failure, LeaseSpec, RefInfo, Result, Stored, TaskTemplate, Value
 from actorrt.wire.values import NONE_VALUE
 
 SWITCH_S_MAX = 50e-6
 """Until a woken thread runs."""
 SUBMIT_BATCH_MAX = 64
+LOSSES_MAX = 5
+"""A get that meets lost values so often gives up."""
+FIRST_RETURN = b"\x00\x00\x00\x00"
+"""Behind a task's id in the id of its result."""
 
 
 class Sleep(msgspec.Struct, frozen=True):
@@ -58,6 +64,12 @@ class Wait(msgspec.Struct, frozen=True):
 
     refs: tuple[Ref, ...]
     count: int
+
+
+class Put(msgspec.Struct, frozen=True):
+    """Make an object of this value, which may be large; sends its ref."""
+
+    value: Any
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -89,7 +101,16 @@ class Book:
 class Runtime:
     """One process's owner machine and what programs do with it."""
 
-    def __init__(self, world: World, process: Process, *, raylet: Address, gcs: Address, job_id: bytes) -> None:
+    def __init__(
+        self,
+        world: World,
+        process: Process,
+        *,
+        raylet: Address,
+        gcs: Address,
+        job_id: bytes,
+        storage: SimStorage | None = None,
+    ) -> None:
         self.world = world
         self.process = process
         self.gcs = gcs
@@ -99,6 +120,7 @@ class Runtime:
         self.me = Address(process.name, "owner")
         self.machine = OwnerMachine(self.me, raylet, gcs)
         self.cell = process.attach("owner", self.machine, self._perform)
+        self.shelf = Shelf(process, Address(raylet.process, "objects"), storage)
         self.lost: list[LosePeer] = []
         self.published: list[Published] = []
         self._task_ids = TaskIdSource(self.rng.randbytes)
@@ -122,11 +144,30 @@ class Runtime:
         return self._submit(self._method_template(actor, method, **options), arguments, parent_task_id, actor.actor_id)
 
     def put(self, value: Any) -> Ref:
-        """Make an object of ours."""
-        object_id = self._task_ids.next() + b"\x00\x00\x00\x00"
-        self.flush()
-        self.process.post("owner", PutObject(object_id, values.dumps(value)))
+        """Make a small object of ours."""
+        dumped = values.dumps(value)
+        if self.shelf.takes(dumped):
+            raise SimulationError(f"{len(dumped.data)} bytes take a while to be put: yield Put(...)")
+        object_id = self._task_ids.next() + FIRST_RETURN
+        self._enter(object_id, dumped)
         return Ref(object_id, self.process.name)
+
+    def put_large(self, value: Any, done: Callable[[Ref | None, Failure | None], None]) -> None:
+        """Make an object of ours of any size; ``done`` gets its ref, or why there is none."""
+        object_id = self._task_ids.next() + FIRST_RETURN
+
+        def kept(result: Result) -> None:
+            if isinstance(result, Failure):
+                done(None, result)
+            else:
+                self._enter(object_id, result)
+                done(Ref(object_id, self.process.name), None)
+
+        self.shelf.keep(values.dumps(value), object_id, self.process.name, kept)
+
+    def _enter(self, object_id: bytes, result: Result) -> None:
+        self.flush()
+        self.process.post("owner", PutObject(object_id, result))
 
     def create(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Actor:
         """Create an actor of class ``name``."""
@@ -169,8 +210,10 @@ class Runtime:
     def results_of(self, refs: Sequence[Ref]) -> list[Result | None]:
         """What is known of these right now."""
         records = self.machine.objects.records
+        current = self.machine.objects.holdings.current
         found = [records.get(ref.object_id) for ref in refs]
-        return [None if record is None else record.result for record in found]
+        results = [None if record is None else record.result for record in found]
+        return [current(result) if isinstance(result, Stored) else result for result in results]
 
     def wait(self, refs: Sequence[Ref], count: int, woken: Callable[[], None], *, fail_fast: bool) -> Waiter:
         """Have ``woken`` called once ``count`` of these are ready."""
@@ -184,6 +227,11 @@ class Runtime:
         self.flush()
         self.process.post("owner", AddWaiter(waiter))
         return waiter
+
+    def renew(self, stale: Sequence[tuple[Ref, Stored]]) -> None:
+        """These values could not be had."""
+        self.flush()
+        self.process.post("owner", Renew(tuple((info_of(ref), stored.key) for ref, stored in stale)))
 
     def drop_waiter(self, waiter: Waiter) -> None:
         """Wait no longer."""
@@ -217,7 +265,7 @@ class Runtime:
         self._pending.append(task)
         if len(self._pending) >= SUBMIT_BATCH_MAX:
             self.flush()
-        return Ref(task.task_id + b"\x00\x00\x00\x00", self.process.name)
+        return Ref(task.task_id + FIRST_RETURN, self.process.name)
 
     def _export(self, name: str) -> bytes:
         key = name.encode().ljust(16, b".")
@@ -307,15 +355,15 @@ class Context:
 
     def submit(self, name: str, *arguments: Any, **options: Any) -> Ref:
         """Submit a task (options: cpus, max_retries, retry_exceptions, max_calls)."""
-        return self._hold_ref(self.runtime.submit(name, arguments, self.task_id, options))
+        return self.hold(self.runtime.submit(name, arguments, self.task_id, options))
 
     def call(self, actor: Actor, method: str, *arguments: Any, **options: Any) -> Ref:
         """Call an actor (options: max_task_retries)."""
-        return self._hold_ref(self.runtime.call(actor, method, arguments, self.task_id, options))
+        return self.hold(self.runtime.call(actor, method, arguments, self.task_id, options))
 
     def put(self, value: Any) -> Ref:
-        """Make an object."""
-        return self._hold_ref(self.runtime.put(value))
+        """Make a small object; see ``Put`` for large ones."""
+        return self.hold(self.runtime.put(value))
 
     def create(self, name: str, *arguments: Any, **options: Any) -> Actor:
         """Create an actor (options: cpus, max_restarts, max_task_retries, detached)."""
@@ -353,7 +401,8 @@ class Context:
         self.runtime.release(self.held)
         self.held = []
 
-    def _hold_ref(self, ref: Ref) -> Ref:
+    def hold(self, ref: Ref) -> Ref:
+        """A new ref belongs to this scope."""
         self.held.append(ref)
         return ref
 
@@ -381,11 +430,14 @@ class Program:
         self._turn = 0
         """Raised with every resumption: a wake-up of an earlier turn is stale."""
         self._waiter: Waiter | None = None
-        self._over = False
+        self._blocked = False
+        self._losses = 0
+        """How often what a get wanted could not be had."""
+        self.is_over = False
 
     def start(self, code: Code, arguments: Sequence[Any]) -> None:
         """Run ``code(context, *arguments)``, or set it going when it is a generator."""
-        if self._over:
+        if self.is_over:
             return
         try:
             value = code(self.context, *arguments)
@@ -400,7 +452,7 @@ class Program:
 
     def interrupt(self) -> None:
         """Cancel it: what it waits for raises ``Interrupted``."""
-        if self._over:
+        if self.is_over:
             return
         if self._generator is None:  # it has not begun
             self._finish(None, Interrupted("cancelled"))
@@ -431,14 +483,34 @@ class Program:
                 self._block(wish, refs, len(refs), fail_fast=True)
             case Wait(refs, count):
                 self._block(wish, refs, count, fail_fast=False)
+            case Put(value):
+                self._runtime.put_large(value, functools.partial(self._put, turn))
             case Ask(dst, body):
                 process.request(dst, body, functools.partial(self._resume_turn, turn))
             case _:
                 raise TypeError(f"a program yielded {wish!r}")
 
     def _resume_turn(self, turn: int, value: Any) -> None:
-        if turn == self._turn and not self._over:
+        if turn == self._turn and not self.is_over:
             self._resume(value)
+
+    def _put(self, turn: int, ref: Ref | None, failure: Failure | None) -> None:
+        if ref is not None and (turn != self._turn or self.is_over):
+            self._runtime.release((ref,))  # the program has gone on without it
+            self._runtime.flush()
+        elif ref is not None:
+            # Not in the middle of what the program said before: it may be at once.
+            self.context.hold(ref)
+            self._soon(turn, ref, None)
+        elif failure is not None:
+            self._soon(turn, None, TaskFailed(failure))
+
+    def _soon(self, turn: int, value: Any, error: Exception | None) -> None:
+        def resume() -> None:
+            if turn == self._turn and not self.is_over:
+                self._resume(value, error)
+
+        self._runtime.world.after(0.0, resume, self._runtime.process)
 
     def _block(self, wish: Get | Wait, refs: tuple[Ref, ...], count: int, *, fail_fast: bool) -> None:
         ready = sum(result is not None for result in self._runtime.results_of(refs))
@@ -447,25 +519,65 @@ class Program:
             return
         answer = functools.partial(self._answer, self._turn, wish)
         self._waiter = self._runtime.wait(refs, count, answer, fail_fast=fail_fast)
-        if self._block_began is not None:
-            self._block_began()
+        self._begin_block()
+
+    def _begin_block(self) -> None:
+        if not self._blocked:
+            self._blocked = True
+            if self._block_began is not None:
+                self._block_began()
 
     def _unblock(self) -> None:
         if self._waiter is not None:
             if not self._waiter.done:
                 self._runtime.drop_waiter(self._waiter)
             self._waiter = None
+        if self._blocked:
+            self._blocked = False
             if self._block_ended is not None:
                 self._block_ended()
 
     def _answer(self, turn: int, wish: Get | Wait) -> None:
-        if turn != self._turn or self._over:
+        if turn != self._turn or self.is_over:
             return
-        self._unblock()
         results = self._runtime.results_of(wish.refs)
         if isinstance(wish, Wait):
+            self._unblock()
             self._resume([result is not None for result in results])
             return
+        stored = [result for result in results if isinstance(result, Stored)]
+        if stored and not any(isinstance(result, Failure) for result in results):
+            self._begin_block()
+            self._runtime.shelf.load(stored, functools.partial(self._loaded, turn, wish, results))
+        else:
+            self._unblock()
+            self._give(wish, results)
+
+    def _loaded(self, turn: int, wish: Get, results: Sequence[Result | None], found: Sequence[Value | Failure]) -> None:
+        """What lies in stores has come, or has not."""
+        if turn != self._turn or self.is_over:
+            return
+        there = iter(found)
+        complete = [next(there) if isinstance(result, Stored) else result for result in results]
+        stale = [
+            (ref, old)
+            for ref, old, new in zip(wish.refs, results, complete, strict=True)
+            if isinstance(old, Stored) and isinstance(new, Failure) and new.kind == "ObjectLostError"
+        ]
+        if stale and self._losses < LOSSES_MAX:
+            self._losses += 1
+            self._runtime.renew(stale)
+            self._wait_again(wish)
+        else:
+            self._unblock()
+            self._give(wish, complete)
+
+    def _wait_again(self, wish: Get) -> None:
+        """Their owners know better, or make them again."""
+        answer = functools.partial(self._answer, self._turn, wish)
+        self._waiter = self._runtime.wait(wish.refs, len(wish.refs), answer, fail_fast=True)
+
+    def _give(self, wish: Get, results: Sequence[Result | None]) -> None:
         for result in results:
             if isinstance(result, Failure):
                 self._resume(None, TaskFailed(result))
@@ -481,6 +593,6 @@ class Program:
         self._resume(found)
 
     def _finish(self, value: Any, error: BaseException | None) -> None:
-        self._over = True
+        self.is_over = True
         self._ended(value, error)
         self._runtime.flush()

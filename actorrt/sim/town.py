@@ -13,6 +13,9 @@ from typing import Any
 from actorrt.gcs.messages import FinishJob, JobRegistered, NodeRegistered, RegisterJob, RegisterNode
 from actorrt.gcs.state import GcsMachine
 from actorrt.kernel.message import Address, Envelope, Message
+from actorrt.objects.clients import StoreFacts
+from actorrt.objects.pulls import OBJECTS
+from actorrt.objects.state import ObjectManagerMachine
 from actorrt.raylet.messages import DriverJoined, ReportDue
 from actorrt.raylet.operations import StartWorker
 from actorrt.raylet.state import RayletMachine
@@ -20,6 +23,7 @@ from actorrt.scheduling.resources import UNIT
 from actorrt.sim.executor import Executor
 from actorrt.sim.pool import Pace, ScriptedPool
 from actorrt.sim.runtime import Book, Code, Context, Program, Runtime
+from actorrt.sim.storage import SLAB_BYTES_MAX, SimStorage, StoragePace
 from actorrt.sim.world import Process, SimulationError, World
 from actorrt.wire.records import DeathCause, JobConfig, NodeInfo
 from actorrt.worker.messages import Started
@@ -58,7 +62,9 @@ class Worker:
         self.process = town.world.spawn(f"{node.name}/w{node.worker_count}")
         self._rng = town.world.rng(f"worker {self.process.name}")
         job_id = operation.job.job_id
-        self.runtime = Runtime(town.world, self.process, raylet=node.raylet, gcs=town.gcs, job_id=job_id)
+        self.runtime = Runtime(
+            town.world, self.process, raylet=node.raylet, gcs=town.gcs, job_id=job_id, storage=node.storage
+        )
         me = Address(self.process.name, "worker")
         self.machine = WorkerMachine(operation.worker_id, me, node.raylet, self.process.pid)
         self.executor = Executor(self.runtime, self.machine, town.book, self._leave, self._started)
@@ -70,9 +76,11 @@ class Worker:
 
     def _leave(self, cause: DeathCause, orderly: bool) -> None:
         delay_s = LEAVE_S_MAX * self._rng.random() if orderly else 0.0
-        self.node.town.world.after(delay_s, functools.partial(self._end, cause), self.process)
+        self.node.town.world.after(delay_s, functools.partial(self._end, cause, orderly), self.process)
 
-    def _end(self, cause: DeathCause) -> None:
+    def _end(self, cause: DeathCause, orderly: bool) -> None:
+        if orderly:
+            self.runtime.shelf.report()
         self.node.pool.left(self.worker_id, cause)
         self.node.town.world.end(self.process, cause.text, orderly=True)
 
@@ -83,7 +91,7 @@ class Worker:
 
 
 class Node:
-    """A node process: raylet and pool, on the head the GCS as well."""
+    """A node process: raylet and pool, object manager and store, on the head the GCS as well."""
 
     def __init__(self, town: Town, name: str, cpus: int, *, is_head: bool) -> None:
         world = town.world
@@ -101,7 +109,7 @@ class Node:
             hostname=name,
             address=name,
             name=name,
-            resources={"CPU": cpus * UNIT},
+            resources={"CPU": cpus * UNIT, "object_store_memory": town.storage_pace.capacity_bytes * UNIT},
             is_head=is_head,
             pid=self.process.pid,
         )
@@ -111,6 +119,10 @@ class Node:
         self.machine = RayletMachine(self.info, town.gcs, world.rng(f"raylet {name}"), rng.randbytes)
         self.pool = ScriptedPool(self.process, self._make_worker, self.stop, town.pace)
         self.cell = self.process.attach("raylet", self.machine, self.pool.perform)
+        facts = StoreFacts("", "", SLAB_BYTES_MAX, town.storage_pace.capacity_bytes)
+        self.objects = ObjectManagerMachine(Address(name, OBJECTS), self.raylet, facts, bulk_endpoint=name)
+        self.storage = SimStorage(self.process, town.storages, town.storage_pace)
+        self.process.attach(OBJECTS, self.objects, self.storage.perform)
         self.process.request(town.gcs, RegisterNode(self.info), self._registered)
 
     @property
@@ -173,7 +185,10 @@ class Driver:
         if not isinstance(body, JobRegistered):
             raise SimulationError(f"{self.process.name} could not join: {body!r}")
         job_id = body.job.job_id
-        self.runtime = Runtime(self.town.world, self.process, raylet=self.node.raylet, gcs=self.town.gcs, job_id=job_id)
+        node = self.node
+        self.runtime = Runtime(
+            self.town.world, self.process, raylet=node.raylet, gcs=self.town.gcs, job_id=job_id, storage=node.storage
+        )
         self.process.request(self.node.raylet, DriverJoined(job_id, self.runtime.me), self._joined)
 
     def _joined(self, _body: Message) -> None:
@@ -201,10 +216,14 @@ class Driver:
 class Town:
     """A cluster in a world. ``book`` holds what its programs can call."""
 
-    def __init__(self, world: World, book: Book, *, pace: Pace | None = None) -> None:
+    def __init__(
+        self, world: World, book: Book, *, pace: Pace | None = None, storage_pace: StoragePace | None = None
+    ) -> None:
         self.world = world
         self.book = book
         self.pace = pace or Pace()
+        self.storage_pace = storage_pace or StoragePace()
+        self.storages: dict[str, SimStorage] = {}
         self.nodes: list[Node] = []
         self.drivers: list[Driver] = []
         self.executions: list[Execution] = []

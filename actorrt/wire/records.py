@@ -140,6 +140,8 @@ class LeaseSpec(Record):
     environment: Environment = Environment()
     name: str = ""
     """Display name for ``actorrt status`` and the explanation of pending work."""
+    retriable: bool = True
+    """Tasks of it that lose their worker may run again: when memory is short, such workers are ended first."""
 
 
 class JobConfig(Record):

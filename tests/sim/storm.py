@@ -8,14 +8,16 @@ from actorrt.sim import faults
 from actorrt.sim.checkers import Watch
 from actorrt.sim.executor import ActorExit, Crash
 from actorrt.sim.pool import Pace
-from actorrt.sim.runtime import Book, Get, Sleep, Wait
+from actorrt.sim.runtime import Book, Get, Put, Sleep, Wait
+from actorrt.sim.storage import StoragePace
 from actorrt.sim.town import Town
 from actorrt.sim.values import TaskFailed
 from actorrt.sim.world import World
-from tests.sim.story import FUNCTIONS, Counter
+from tests.sim.story import FUNCTIONS, Counter, large
 
 TASKS = 150
-QUIET_S = 12.0
+QUIET_S = 40.0
+"""A driver that was killed is noticed, its workers end, and whoever owned objects is asked about them twice."""
 KNOWN_FAILURES = {
     "TaskError",
     "TaskCancelledError",
@@ -23,6 +25,7 @@ KNOWN_FAILURES = {
     "NodeDiedError",
     "OwnerDiedError",
     "ObjectLostError",
+    "ObjectReconstructionFailedError",
     "ActorDiedError",
     "ActorUnavailableError",
 }
@@ -46,6 +49,11 @@ def makes_actor(context, number):
     actor = context.create("Counter", number)
     [value] = yield Get((context.call(actor, "add", 1),))
     return value
+
+
+def reads(_context, value):
+    """Takes whatever it is as an argument, and makes it large."""
+    return [value, "x" * 500]
 
 
 def slow(context, number):
@@ -81,13 +89,19 @@ class Moody(Keeper):
         return (yield from super().add(context, amount))
 
 
-MORE = {"crashing": crashing, "uses_actor": uses_actor, "makes_actor": makes_actor, "slow": slow}
+MORE = {
+    "crashing": crashing,
+    "uses_actor": uses_actor,
+    "makes_actor": makes_actor,
+    "reads": reads,
+    "slow": slow,
+}
 
 
 def _one(context, rng, actors, refs):
     """Submit something."""
     number = rng.randrange(1000)
-    kind = rng.randrange(16)
+    kind = rng.randrange(20)
     if kind < 5:
         return context.submit(rng.choice(["work", "quick", "failing", "nested", "lends"]), number)
     if kind == 5:
@@ -110,6 +124,12 @@ def _one(context, rng, actors, refs):
         return context.submit("quick", number, max_retries=0)
     if kind == 14:
         return context.submit(rng.choice(["quick", "work"]), number, cpus=0.5, max_retries=0)
+    if kind in {15, 16}:
+        return context.submit(rng.choice(["grow", "bundle"]), number, max_retries=rng.randrange(3))
+    if kind == 17 and refs:
+        return context.submit("reads", rng.choice(refs))
+    if kind == 18:
+        return context.call(rng.choice(actors), "remember", [context.submit("grow", number)])
     return context.call(rng.choice(actors), "add", 1)
 
 
@@ -133,6 +153,8 @@ def main(context):
             context.kill(rng.choice(actors[:6]), no_restart=rng.random() < 0.5)
         if rng.random() < 0.05 and len(refs) > 10:
             context.release(refs.pop(rng.randrange(len(refs))))
+        if rng.random() < 0.05:
+            refs.append((yield Put(large(len(refs)))))
         if rng.random() < 0.03:
             yield Wait(tuple(refs), max(1, len(refs) // 3))
     for ref in refs:
@@ -160,7 +182,13 @@ def run(seed, *, connections_broken=0, time_max_s=400.0):
     rng = world.rng("plan")
     pace = Pace(start_fails=rng.choice([0.0, 0.0, 0.02]))
     book = Book({**FUNCTIONS, **MORE}, {"Counter": Counter, "Keeper": Keeper, "Moody": Moody})
-    town = Town(world, book, pace=pace)
+    storage = StoragePace(
+        answer_s_max=rng.choice([0.0005, 0.01]),
+        transfer_s_max=rng.choice([0.003, 0.1]),
+        death_s_max=rng.choice([0.003, 0.3]),
+        capacity_bytes=rng.choice([1 << 30, 5000]),
+    )
+    town = Town(world, book, pace=pace, storage_pace=storage)
     for _ in range(4):
         town.add_node(2)
     town.join_all()

@@ -1,10 +1,11 @@
-"""The small world: 5 nodes, 1,000 tasks, 20 actors, one node lost in the middle."""
+"""The small world: 5 nodes, 1,000 tasks, 20 actors, large values in stores, one node lost in the middle."""
 
 from typing import NamedTuple
 
 from actorrt.sim import faults
 from actorrt.sim.checkers import Watch
-from actorrt.sim.runtime import Book, Get, Sleep, Wait
+from actorrt.sim.runtime import Book, Get, Put, Sleep, Wait
+from actorrt.sim.storage import StoragePace
 from actorrt.sim.town import Town
 from actorrt.sim.values import TaskFailed
 from actorrt.sim.world import World
@@ -14,8 +15,11 @@ ACTORS = 20
 CALLS_PER_ACTOR = 10
 CHECK_STEPS = 8
 """An owner of 1,000 tasks has long tables to check; the storm checks after every step."""
-QUIET_S = 8.0
-"""Leases linger, idle workers end, loads are reported: after this everything must be at rest."""
+QUIET_S = 25.0
+"""Leases linger, idle workers end, loads are reported, owners are asked about their objects twice: after this all
+must be at rest."""
+STORAGE = StoragePace(capacity_bytes=40_000)
+"""So little that copies are dropped."""
 
 
 def quick(_context, number):
@@ -59,6 +63,37 @@ def borrows(_context, refs):
     return found[0]
 
 
+def large(number):
+    """A value that does not stay inline: most fit into a slab, some do not."""
+    return {"number": number, "filler": "x" * (200 + 37 * number % 900)}
+
+
+def grow(context, number):
+    """Returns a large value."""
+    yield Sleep(0.005 * context.rng.random())
+    return large(number + 1)
+
+
+def relay(context, value):
+    """Takes a large value and returns another."""
+    assert value == large(value["number"])
+    yield Sleep(0.005 * context.rng.random())
+    return large(value["number"])
+
+
+def bundle(context, number):
+    """Returns a large value with refs of its own to large values inside."""
+    ref = yield Put(large(number + 1))
+    return {**large(number + 1), "refs": [ref, context.submit("grow", number)]}
+
+
+def compare(_context, refs):
+    """Takes refs to large values inside a value and reads them."""
+    one, other = yield Get(tuple(refs))
+    assert one == other == large(one["number"])
+    return one["number"]
+
+
 class Counter:
     def begin(self, context, start):
         yield Sleep(0.003 * context.rng.random())
@@ -78,10 +113,25 @@ FUNCTIONS = {
     "nested": nested,
     "lends": lends,
     "borrows": borrows,
+    "grow": grow,
+    "relay": relay,
+    "bundle": bundle,
+    "compare": compare,
 }
-MIX = ("work", "quick", "work", "flaky", "nested", "work", "chain", "failing", "work", "lends")
-EXPECTED_FAILURES = ("TaskError",)
-LOSSES = ("ActorDiedError", "ActorUnavailableError", "OwnerDiedError", "NodeDiedError", "WorkerCrashedError")
+MIX = (
+    "work", "quick", "grow", "flaky", "nested", "relay", "chain", "failing", "work", "lends",
+    "grow", "quick", "relay", "bundle", "grow", "relay", "chain", "failing", "put", "lends",
+)  # fmt: skip
+LARGE = ("grow", "relay", "bundle", "put")
+LOSSES = (
+    "ActorDiedError",
+    "ActorUnavailableError",
+    "NodeDiedError",
+    "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "OwnerDiedError",
+    "WorkerCrashedError",
+)
 
 
 class Tally(NamedTuple):
@@ -97,17 +147,25 @@ def main(context, tasks):
         context.create("Counter", number, max_restarts=number % 3, max_task_retries=number % 2)
         for number in range(ACTORS)
     ]
-    refs, last = [], None
+    refs, last, grown = [], None, None
     wrong = []
     for number in range(tasks):
         kind = MIX[number % len(MIX)]
+        expected = number
         if kind == "chain":
             ref = context.submit("work", last) if last is not None else context.submit("work", number)
+        elif kind == "relay":
+            expected, ref = grown[0], context.submit("relay", grown[1])
+        elif kind == "put":
+            ref = yield Put(large(number + 1))
+            grown = (number, ref)
         else:
             ref = context.submit(kind, number, retry_exceptions=kind == "flaky")
-        refs.append((kind, number, ref))
+        refs.append((kind, expected, ref))
         if kind == "work":
             last = ref
+        elif kind == "grow":
+            grown = (number, ref)
         if number % 50 == 0:
             yield Sleep(0.002)
         if number % 5 == 0 and number // 5 < ACTORS * CALLS_PER_ACTOR:
@@ -121,6 +179,11 @@ def main(context, tasks):
             if kind == "lends":
                 [value] = yield Get((context.submit("borrows", value),))
                 assert value == number + 1, (kind, number, value)
+            elif kind == "bundle":
+                [value] = yield Get((context.submit("compare", value["refs"]),))
+            elif kind in LARGE:
+                assert value == large(value["number"])
+                value = value["number"]
         except TaskFailed as failed:
             failures[kind, failed.failure.kind] = failures.get((kind, failed.failure.kind), 0) + 1
         else:
@@ -135,7 +198,7 @@ def main(context, tasks):
 def run(seed, *, tasks=TASKS, crash_at_s=0.3, time_max_s=120.0):
     """Play the story to its end; returns the town, its watch and what the driver found."""
     world = World(seed, check_steps=CHECK_STEPS)
-    town = Town(world, Book(FUNCTIONS, {"Counter": Counter}))
+    town = Town(world, Book(FUNCTIONS, {"Counter": Counter}), storage_pace=STORAGE)
     for _ in range(5):
         town.add_node(2)
     town.join_all()

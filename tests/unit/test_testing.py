@@ -46,6 +46,7 @@ def test_unknown_arguments_of_a_node():
         ({"object_store_memory": 1 << 50}, ValueError, "bytes free"),
         ({"object_spilling_directory": 5}, TypeError, "object_spilling_directory"),
         ({"_system_config": {"object_spilling_config": "{"}}, ValueError, "not JSON"),
+        ({"_system_config": {"memory_usage_threshold": 2}}, ValueError, "memory_usage_threshold"),
     ],
     ids=str,
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from actorrt.api.init_options import LOCAL_ONLY, OBJECT_STORE_BYTES_MIN, InitOptions, init_options
-from actorrt.cluster.config import SpillTarget
+from actorrt.cluster.config import MemoryMonitorConfig, SpillTarget
 from actorrt.cluster.spilling import Spilling
 from actorrt.scheduling.resources import UNIT
 from actorrt.wire.records import Environment
@@ -101,6 +101,8 @@ def test_everything():
         ({"_system_config": {1: 2}}, TypeError, "_system_config"),
         ({"_system_config": {"object_spilling_config": "{"}}, ValueError, "object_spilling_config is not JSON"),
         ({"_system_config": {"object_spilling_threshold": 2}}, ValueError, "object_spilling_threshold"),
+        ({"_system_config": {"memory_usage_threshold": 2}}, ValueError, "memory_usage_threshold"),
+        ({"_system_config": {"memory_monitor_refresh_ms": "1"}}, TypeError, "memory_monitor_refresh_ms"),
         ({"object_spilling_directory": ""}, ValueError, "object_spilling_directory must not be empty"),
         ({"object_spilling_directory": __file__}, ValueError, "is not a directory"),
         ({"_node_name": 1}, TypeError, "_node_name"),
@@ -132,6 +134,11 @@ def test_connecting_accepts_the_rest():
     init_options("auto", namespace="n", log_to_driver=False, include_dashboard=False).refuse_local_only("x")
 
 
+def test_when_memory_is_short():
+    given = init_options("local", _system_config={"memory_usage_threshold": 0.5, "memory_monitor_refresh_ms": 0})
+    assert given.memory_monitor == MemoryMonitorConfig(usage_threshold=0.5, refresh_s=0.0)
+
+
 def test_a_setting_without_effect_is_said_to_have_none():
-    with pytest.warns(UserWarning, match=r"no effect of memory_monitor_refresh_ms; known are .*min_spilling_size"):
-        init_options(None, _system_config={"memory_monitor_refresh_ms": 100})
+    with pytest.warns(UserWarning, match=r"no effect of metrics_report_interval_ms; known are .*min_spilling_size"):
+        init_options(None, _system_config={"metrics_report_interval_ms": 100})

@@ -8,12 +8,12 @@ import pytest
 from actorrt.api.blocking import Blocker
 from actorrt.api.loading import Loader, deadline_of, rebuilt
 from actorrt.cluster import shelf as shelf_module
-from actorrt.kernel.errors import GetTimeoutError, InternalError, ObjectLostError
+from actorrt.kernel.errors import GetTimeoutError, InternalError, OwnerDiedError
 from actorrt.objects.messages import ObjectsFetched, ObjectsPinned, Place
 from actorrt.wire import values
 from actorrt.wire.records import Failure, Stored
 
-FAILED = Failure("ObjectLostError", "lost")
+FAILED = Failure("OwnerDiedError", "lost")
 PLACE = Place(0, 64, 10, 1)
 
 
@@ -30,7 +30,7 @@ class Shelf:
         self.found = None
         self.asked = []
         self.futures = []
-        self.abandoned = []
+        self.released = []
 
     def pin(self, wanted, *, for_arguments=False):
         self.asked.append((list(wanted), for_arguments))
@@ -50,10 +50,10 @@ class Shelf:
 
     def take(self, found, keys):
         assert len(found) == len(keys)
-        return [each if isinstance(each, Failure) else memoryview(bytes(keys[i])) for i, each in enumerate(found)]
+        return [memoryview(bytes(keys[i])) if isinstance(each, Place) else each for i, each in enumerate(found)]
 
-    def abandon(self, future):
-        self.abandoned.append(future)
+    def release_places(self, found):
+        self.released.extend(found)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def shelf(monkeypatch):
 
 @pytest.fixture
 def loader(shelf):
-    return Loader(shelf, Blocker(None, None, lambda: None), lambda each: each)
+    return Loader(shelf, Blocker(None, None, lambda: None), lambda each: each, None)
 
 
 def test_values_keep_their_order(shelf, loader):
@@ -79,33 +79,35 @@ def test_values_keep_their_order(shelf, loader):
 
 
 def test_a_known_failure_is_raised_before_anything_is_asked_for(shelf, loader):
-    with pytest.raises(ObjectLostError):
+    with pytest.raises(OwnerDiedError):
         loader.load_all([stored(), FAILED])
     assert shelf.asked == []
 
 
 def test_a_failure_of_the_store_is_raised(shelf, loader):
     shelf.found = [PLACE, FAILED]
-    with pytest.raises(ObjectLostError):
+    with pytest.raises(OwnerDiedError):
         loader.load_all([stored(1), stored(2)])
-    assert shelf.abandoned == []  # what was pinned is a view by now, and lets go by itself
+    assert shelf.released == []  # what was pinned is a view by now, and lets go by itself
 
 
 def test_what_does_not_come_in_time_is_let_go(shelf, loader):
     with pytest.raises(GetTimeoutError, match=r"1 values.*1000 bytes, held by there"):
         loader.load_all([stored(1, "there")], deadline_of(0.01))
-    assert shelf.abandoned == shelf.futures
+    shelf.futures[0].set_result(ObjectsPinned((PLACE,)))
+    assert shelf.released == [PLACE]
 
 
 def test_an_interrupt_lets_go_too(shelf, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    loader = Loader(shelf, Blocker(None, None, interrupted), lambda each: each)
+    loader = Loader(shelf, Blocker(None, None, interrupted), lambda each: each, None)
     monkeypatch.setattr("actorrt.api.blocking.LOOK_INTERVAL_S", 0.01)
     with pytest.raises(KeyboardInterrupt):
         loader.load_all([stored()])
-    assert shelf.abandoned == shelf.futures
+    shelf.futures[0].set_result(ObjectsPinned((PLACE,)))
+    assert shelf.released == [PLACE]
 
 
 def test_in_a_coroutine(shelf, loader):
@@ -125,7 +127,8 @@ def test_in_a_coroutine(shelf, loader):
 
     shelf.found = None
     asyncio.run(cancelled())
-    assert shelf.abandoned == shelf.futures[-1:]
+    shelf.futures[-1].set_result(ObjectsPinned((PLACE,)))
+    assert shelf.released == [PLACE]
 
 
 def test_by_callback(shelf, loader):
@@ -137,11 +140,11 @@ def test_by_callback(shelf, loader):
     loader.call_back(values.dumps(5), done)
     loader.call_back(FAILED, done)
     loader.call_back(stored(), done)
-    assert heard == [5, ObjectLostError]
+    assert heard == [5, OwnerDiedError]
     shelf.futures[0].set_result(ObjectsPinned((PLACE,)))
     loader.call_back(stored(), done)
     shelf.futures[1].set_exception(ConnectionError())
-    assert heard == [5, ObjectLostError, "object 1", ConnectionError]
+    assert heard == [5, OwnerDiedError, "object 1", ConnectionError]
 
 
 def test_what_cannot_be_rebuilt_says_why(shelf, loader, monkeypatch):
@@ -154,7 +157,7 @@ def test_what_cannot_be_rebuilt_says_why(shelf, loader, monkeypatch):
         loader.load_all([stored()])
     with pytest.raises(InternalError, match="could not be rebuilt"):
         rebuilt(values.Value(b"nonsense"))
-    with pytest.raises(ObjectLostError):
+    with pytest.raises(OwnerDiedError):
         rebuilt(FAILED)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from actorrt.cluster import bootstrap, session
 from actorrt.cluster.addresses import ClusterAddress
-from actorrt.cluster.config import SpillTarget, StoreConfig
+from actorrt.cluster.config import MemoryMonitorConfig, SpillTarget, StoreConfig
 from actorrt.cluster.spilling import Spilling
 from actorrt.cluster.token import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, read_session_token
 
@@ -68,6 +68,22 @@ def test_nonsense_leaves_nothing(root, arguments, error):
     with pytest.raises(error):
         bootstrap.start_node(**arguments)
     assert list(root.iterdir()) == []
+
+
+def test_a_bad_setting_in_the_environment_leaves_nothing(root, monkeypatch):
+    monkeypatch.setenv("ACTORRT_MEMORY_USAGE_THRESHOLD", "7")
+    with pytest.raises(ValueError, match="ACTORRT_MEMORY_USAGE_THRESHOLD"):
+        bootstrap.start_node(num_cpus=1)
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [None, MemoryMonitorConfig(usage_threshold=0.5)])
+def test_what_a_node_is_told_of_memory(root, monkeypatch, given):
+    told = []
+    monkeypatch.setattr(bootstrap, "_begin", lambda config, _join, _root: told.append(config.memory_monitor))
+    monkeypatch.setenv("ACTORRT_MEMORY_MONITOR_REFRESH_MS", "0")
+    bootstrap.begin_node(num_cpus=1, memory_monitor=given)
+    assert told == [given or MemoryMonitorConfig(refresh_s=0.0)]
 
 
 def test_failing_to_launch_leaves_no_sockets(root, monkeypatch):

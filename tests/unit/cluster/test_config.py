@@ -3,6 +3,7 @@ import msgspec
 from actorrt.cluster.config import (
     FUSE_BYTES,
     SPILL_THRESHOLD,
+    MemoryMonitorConfig,
     NodeConfig,
     SpillTarget,
     StoreConfig,
@@ -35,7 +36,8 @@ WORKER = WorkerConfig(
 
 def test_they_travel():
     store = StoreConfig(capacity_bytes=5, spill=(SpillTarget("/a", 7), SpillTarget("s3://b")))
-    for config in (NODE, WORKER, msgspec.structs.replace(NODE, store=store)):
+    monitor = MemoryMonitorConfig(usage_threshold=0.5, refresh_s=0.0)
+    for config in (NODE, WORKER, msgspec.structs.replace(NODE, store=store, memory_monitor=monitor)):
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(config), type=type(config)) == config
 
 

@@ -60,9 +60,22 @@ def test_what_no_node_has_is_lost():
     assert holdings.copies_removed((first.key, second.key), "n1") == []
     assert holdings.copies_removed((first.key,), "n2") == [ONE]
     assert holdings.copies_removed((first.key,), "n2") == []
-    holdings.forget(ONE)
-    holdings.forget(TWO)
+    assert holdings.lose(ONE) == "put"
+    holdings.lose(TWO)
     assert flushed(holdings) == {}
+    assert ONE not in holdings
+    assert list(holdings.gone) == [ONE, TWO]
+    holdings.free(ONE)
+    holdings.enter(stored(TWO))
+    assert holdings.gone == {}
+
+
+def test_an_evicted_value_is_freed_and_what_made_it_remembered():
+    holdings = Holdings()
+    holdings.enter(stored(), "task")
+    holdings.evict(ONE)
+    assert flushed(holdings) == {"n1": (stored().key,)}
+    assert holdings.gone == {ONE: "task"}
     assert ONE not in holdings
 
 

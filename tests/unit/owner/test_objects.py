@@ -527,7 +527,8 @@ def test_with_its_last_node_a_value_is_lost_and_everybody_hears_it():
     assert driver.machine.objects.records[MINE].result is result
     driver.tell(CopiesRemoved((result.key,), "node2"), Address("node2", "objects"))
     lost = driver.machine.objects.records[MINE].result
-    assert lost.kind == "ObjectLostError"
+    assert lost.kind == "ObjectReconstructionFailedError"
+    assert "made by put()" in lost.text
     assert list(driver.machine.objects.records) == [MINE]  # what was in it went with it
     (answer,) = sent_to(driver.tell(LocateObject(result.key), NODE), NODE)
     assert answer == ObjectLocated(result.key, (), lost)

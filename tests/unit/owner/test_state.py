@@ -1,8 +1,9 @@
 from actorrt.kernel.effects import Do, Fail, SetTimer
+from actorrt.kernel.limits import COUNT_HOLDS_INTERVAL_S
 from actorrt.kernel.message import Address, Done, Envelope, PeerGone
-from actorrt.owner.messages import CancelOwned, LogLines, Published, TasksDone
+from actorrt.owner.messages import BorrowersAdded, CancelOwned, HoldsCounted, LogLines, Published, TasksDone
 from actorrt.owner.operations import Deliver, LosePeer, PrintLines
-from actorrt.owner.requests import Cancel, CancelChildren, PutObject, Tick
+from actorrt.owner.requests import Cancel, CancelChildren, CountHolds, PutObject, Release, Tick
 from actorrt.owner.state import TICK, TICK_S
 from actorrt.wire.records import Failure, RefInfo, TaskOutcome, Value
 from actorrt.worker.messages import CancelTask, PushTasks
@@ -133,3 +134,21 @@ def test_statistics():
     assert (figures.objects, figures.tasks_pending, figures.leases) == (1, 1, 1)
     driver.finish(task)
     assert driver.machine.statistics().tasks_finished == 1
+
+
+def test_holders_are_written_to_so_that_the_dead_are_found_out():
+    """A process may borrow from us without ever having talked to us, and die; or be named to us after its death."""
+    driver = Driver()
+    driver.tell(PutObject(b"p" * 20, VALUE))
+    assert timers(driver.effects) == []
+    added = BorrowersAdded((RefInfo(b"p" * 20, "me"),), "stranger")
+    (timer,) = timers(driver.tell(added, Address("third", "owner")))
+    assert timer.at_s == driver.now + COUNT_HOLDS_INTERVAL_S
+    effects = driver.tell(timer.body, now=timer.at_s)
+    assert sent_to(effects, Address("stranger", "owner")) == [HoldsCounted(1)]
+    assert [type(e.body) for e in timers(effects)] == [CountHolds]
+    driver.tell(PeerGone("stranger", "nobody is there"))
+    driver.tell(Release([b"p" * 20]))
+    assert driver.machine.objects.records == {}
+    assert timers(driver.tell(CountHolds())) == []
+    assert driver.tell(HoldsCounted(1), Address("third", "owner")) == []

@@ -1,9 +1,11 @@
 from actorrt.kernel.effects import Send
 from actorrt.kernel.message import Address
 from actorrt.objects.messages import ObjectLocated
+from actorrt.owner.lineage import Lineage
+from actorrt.owner.messages import GetObjects
 from actorrt.owner.objects import ObjectTable
 from actorrt.owner.stores import Stores
-from actorrt.wire.records import Failure, Stored
+from actorrt.wire.records import Failure, RefInfo, Stored
 
 NODE = Address("node", "objects")
 ONE = b"1" * 20
@@ -13,7 +15,9 @@ STORED = Stored(ONE + b"a" * 8, 1000, "me", ("node",))
 def table():
     objects = ObjectTable("me", lambda _dependent: None)
     objects.put([(ONE, STORED)])
-    return objects, Stores(objects)
+    lineage = Lineage(objects, lambda _task: None)
+    objects.remake, objects.on_stored_gone = lineage.remake, lineage.dropped
+    return objects, Stores(objects, lineage)
 
 
 def located(stores, key):
@@ -58,3 +62,27 @@ def test_verifying_enters_what_was_not_heard_of():
     effects = []
     objects.holdings.flush(effects)
     assert [effect.body.keys for effect in effects] == [(b"unknown" * 4,)]
+
+
+def test_renewing_what_is_here_changes_nothing():
+    objects, stores = table()
+    stores.renew(RefInfo(ONE, "me"), STORED.key)
+    stores.renew(RefInfo(ONE, "me"), b"older key")
+    assert objects.records[ONE].result is STORED
+
+
+def test_a_borrowed_value_is_asked_for_again_once_per_key():
+    objects, stores = table()
+    theirs = RefInfo(b"t" * 20, "other")
+    objects.add_refs([theirs])
+    record = objects.records[theirs.object_id]
+    stale = Stored(theirs.object_id + b"a" * 8, 1000, "other", ("node",))
+    objects.resolve(theirs.object_id, record, stale, received=True)
+    stores.renew(theirs, b"older key")
+    assert record.result is stale
+    stores.renew(theirs, stale.key)
+    assert record.result is None
+    objects.flush()
+    assert [(effect.dst.process, effect.body) for effect in objects.effects] == [
+        ("other", GetObjects((theirs.object_id,)))
+    ]

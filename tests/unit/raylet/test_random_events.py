@@ -271,6 +271,11 @@ class Raylet(RuleBasedStateMachine):
             self.doomed[worker_id] = None
         self.tell(NOWHERE, body)
 
+    @rule(mib=st.sampled_from([50, 500, 5000]), pid=st.sampled_from([1, 7]))
+    def memory_is_short(self, mib, pid):
+        groups = (messages.ProcessMemory(pid, mib << 20),)
+        self.tell(NOWHERE, messages.MemoryPressed(15 << 30, 16 << 30, 0.9, "here", groups))
+
     @precondition(lambda self: self.old_workers)
     @rule(data=st.data())
     def worker_dies_again(self, data):

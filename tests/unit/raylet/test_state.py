@@ -6,7 +6,7 @@ from actorrt.gcs.messages import FinishJob, LoadReported, NodeRegistered
 from actorrt.kernel.effects import Do, Fail, Reply, Send
 from actorrt.kernel.limits import HEARTBEAT_INTERVAL_S
 from actorrt.kernel.message import NOWHERE, Address, Done
-from actorrt.owner.messages import LeasedWorkerDied, LeaseGranted, LeaseRecalled, LeasesRefused
+from actorrt.owner.messages import LeasedWorkerDied, LeaseGranted, LeaseRecalled, LeasesRefused, NodeChanged
 from actorrt.raylet import messages, pool, state
 from actorrt.raylet.operations import FlushLogs, KillWorker, StartWorker, StopProcess
 from actorrt.scheduling.resources import parse
@@ -240,6 +240,17 @@ def test_a_node_given_up_by_the_cluster_ends():
     node.cluster(node_info(alive=False))
     [stop] = node.operations(StopProcess)
     assert "given this node up" in stop.text
+
+
+def test_owners_in_workers_hear_of_the_death_of_a_node():
+    node = Node({"CPU": 2}, auto=False)
+    node.request(count=1)
+    worker_id = node.started[0].worker_id
+    node.ready(worker_id)
+    node.cluster(node_info("there"))
+    gone = node_info("there", alive=False)
+    told = [e for e in node.cluster(gone) if isinstance(e, Send) and isinstance(e.body, NodeChanged)]
+    assert told == [Send(owner(worker_address(worker_id).process), NodeChanged(gone.node_id, gone.raylet, alive=False))]
 
 
 def test_stop_node():

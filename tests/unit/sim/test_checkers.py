@@ -5,6 +5,9 @@ import pytest
 from actorrt.gcs.messages import GetFunction
 from actorrt.gcs.state import GcsMachine
 from actorrt.kernel.effects import Do, Reply, Send
+from actorrt.kernel.message import Address
+from actorrt.objects.messages import FreeObjects, ObjectsSealed, PinsReleased
+from actorrt.objects.state import ObjectManagerMachine
 from actorrt.owner.messages import BorrowersRemoved, LeaseGranted, TasksDone
 from actorrt.owner.objects import ObjectTable
 from actorrt.owner.state import OwnerMachine
@@ -14,6 +17,7 @@ from actorrt.raylet.state import RayletMachine
 from actorrt.sim.checkers import Watch
 from actorrt.sim.runtime import Book, Get, Sleep
 from actorrt.sim.town import Town
+from actorrt.sim.values import TaskFailed
 from actorrt.sim.world import SimulationError, World
 from actorrt.worker.operations import Run
 from actorrt.worker.state import WorkerMachine
@@ -27,7 +31,10 @@ def main(context):
     kept = tuple(context.submit("work", number) for number in range(TASKS))
     lent = tuple(context.submit("lends", number) for number in range(4))
     calls = tuple(context.call(actor, "add", 1) for _ in range(10))
+    grown = tuple(context.submit("grow", number) for number in range(10))
+    relayed = tuple(context.submit("relay", ref) for ref in grown)
     yield Get(kept)
+    assert (yield Get(grown)) == (yield Get(relayed))
     yield Get(lent)
     found = yield Get(calls)
     yield Sleep(0.1)
@@ -85,6 +92,37 @@ def once(condition):
 
 def test_sound_machines_pass():
     play()
+
+
+def test_an_object_that_is_freed_too_early(monkeypatch):
+    def change(machine, _envelope, effects):
+        for object_id, record in machine.objects.records.items():
+            if object_id in machine.objects.holdings:
+                manager = Address(record.result.holders[0], "objects")
+                return [*effects, Send(manager, FreeObjects((record.result.key,)))]
+        return effects
+
+    wrap_handle(monkeypatch, OwnerMachine, change)
+    with pytest.raises(SimulationError, match=r"frees .*, which owner@driver1 needs"):
+        play()
+
+
+def test_an_object_that_is_never_freed(monkeypatch):
+    drop_messages(monkeypatch, ObjectManagerMachine, lambda body: isinstance(body, FreeObjects))
+    with pytest.raises(SimulationError, match=r"node. keeps .* objects"):
+        play()
+
+
+def test_a_pin_that_is_never_released(monkeypatch):
+    drop_messages(monkeypatch, ObjectManagerMachine, once(lambda body: isinstance(body, PinsReleased)))
+    with pytest.raises(SimulationError, match=r"the store of .* is not empty"):
+        play()
+
+
+def test_an_object_that_is_never_reported(monkeypatch):
+    drop_messages(monkeypatch, ObjectManagerMachine, once(lambda body: isinstance(body, ObjectsSealed)))
+    with pytest.raises((SimulationError, TaskFailed), match=r"never reported|is not empty|is lost|cannot be computed"):
+        play()
 
 
 def test_a_lease_granted_twice(monkeypatch):

@@ -4,9 +4,10 @@ from actorrt.gcs.messages import GetJob, JobList
 from actorrt.kernel.effects import Reply
 from actorrt.kernel.message import Address
 from actorrt.owner.requests import Release, Submit
-from actorrt.sim.runtime import Ask, Book, Context, Get, Interrupted, Program, Runtime, Sleep, Wait
+from actorrt.sim.runtime import Ask, Book, Context, Get, Interrupted, Program, Put, Runtime, Sleep, Wait
 from actorrt.sim.values import TaskFailed
 from actorrt.sim.world import SimulationError, Watcher, World
+from actorrt.wire.records import Failure, Stored
 
 
 class Node:
@@ -220,3 +221,46 @@ def test_a_book_knows_functions_and_classes():
     assert (book.find("f"), book.find("C")) == (print, dict)
     with pytest.raises(KeyError):
         book.find("g")
+
+
+def test_large_values_take_a_while_to_be_put(runtime):
+    runtime.shelf.takes = lambda _value: True
+    kept = []
+    runtime.shelf.keep = lambda value, object_id, owner, done: kept.append((object_id, owner, done))
+    with pytest.raises(SimulationError, match="yield Put"):
+        runtime.put("x")
+
+    def code(_context):
+        first = yield Put("x")
+        try:
+            yield Put("y")
+        except TaskFailed as failed:
+            return first, failed.failure.kind
+
+    _, ended = run(runtime, code)
+    object_id, owner, done = kept.pop()
+    assert owner == "me"
+    done(Stored(object_id + b"12345678", 300, "me", ("node",)))
+    runtime.world.run_for(1)
+    assert not ended
+    kept.pop()[2](Failure("ObjectStoreFullError", "no room"))
+    runtime.world.run_for(1)
+    [((ref, kind), error)] = ended
+    assert (ref.object_id, kind, error) == (object_id, "ObjectStoreFullError", None)
+
+
+def test_an_object_nobody_waits_for_any_more_is_released(runtime):
+    runtime.shelf.takes = lambda _value: True
+    kept = []
+    runtime.shelf.keep = lambda value, object_id, owner, done: kept.append((object_id, done))
+
+    def code(_context):
+        yield Put("x")
+
+    program, ended = run(runtime, code)
+    program.interrupt()
+    assert isinstance(ended[0][1], Interrupted)
+    object_id, done = kept.pop()
+    done(Stored(object_id + b"12345678", 300, "me", ("node",)))
+    runtime.world.run_for(1)
+    assert object_id not in records(runtime)

@@ -2,8 +2,9 @@ import pytest
 
 from actorrt.gcs.messages import DrainNode, FinishJob, GetStatus, ListNodes
 from actorrt.kernel.message import Done, RequestFailed
-from actorrt.sim.runtime import Ask, Book, Get, Sleep
+from actorrt.sim.runtime import Ask, Book, Get, Put, Sleep
 from actorrt.sim.town import Town
+from actorrt.sim.values import TaskFailed
 from actorrt.sim.world import SimulationError, World
 
 
@@ -100,3 +101,52 @@ def test_a_driver_that_cannot_join_is_an_error(town):
     town.add_driver(where, town.nodes[2])
     with pytest.raises(SimulationError, match="could not join"):
         town.world.run_for(1)
+
+
+def test_large_values_lie_in_the_stores_of_nodes(town):
+    town.book.functions |= {"double": lambda _context, text: text * 2, "length": lambda _context, text: len(text)}
+    town.book.classes["Box"] = Box
+
+    def main(context):
+        ref = yield Put("x" * 300)
+        twice = tuple(context.submit("double", ref) for _ in range(6))
+        lengths = yield Get(tuple(context.submit("length", text) for text in twice))
+        box = context.create("Box", ref)
+        [held] = yield Get((context.call(box, "length"),))
+        [value] = yield Get((twice[0],))
+        assert value == "x" * 600
+        assert sum(len(node.objects.catalog) for node in town.nodes) >= 7
+        context.release(ref, *twice)
+        return [*lengths, held]
+
+    driver = town.add_driver(main, town.nodes[1])
+    assert finish(town, driver) == [600] * 6 + [300]
+    town.world.run_for(1)
+    assert [len(node.objects.catalog) for node in town.nodes] == [0, 0, 0]
+    assert [node.storage.objects for node in town.nodes] == [{}, {}, {}]
+    assert sum(node.objects.statistics().pulled_total for node in town.nodes) > 0
+
+
+def test_an_argument_that_is_lost(town):
+    town.book.functions |= {"length": lambda _context, text: len(text)}
+
+    def main(context):
+        ref = yield Put("x" * 300)
+        yield Sleep(0.1)
+        node = context.runtime.raylet.process
+        town.storages[node].current.clear()  # and the manager has not heard
+        try:
+            yield Get((context.submit("length", ref),))
+        except TaskFailed as failed:
+            return failed.failure.text
+
+    driver = town.add_driver(main)
+    assert "is lost" in finish(town, driver)
+
+
+class Box:
+    def begin(self, _context, text):
+        self.text = text
+
+    def length(self, _context):
+        return len(self.text)
