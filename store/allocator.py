@@ -34,6 +34,12 @@ class _Region:
     """What may be used now ends here."""
     limit: int
     """What may ever be used ends here."""
+    refused: bool = False
+    """The memory behind ``end`` could not be had; asked for again after ``forgive``."""
+
+    @property
+    def growable_bytes(self) -> int:
+        return 0 if self.refused else self.limit - self.end
 
 
 class Allocator:
@@ -74,13 +80,21 @@ class Allocator:
         return self._regions[region].end
 
     def growable_bytes(self, region: int) -> int:
-        place = self._regions[region]
-        return place.limit - place.end
+        return self._regions[region].growable_bytes
 
-    def stop_growing(self, region: int) -> None:
-        """The memory behind the rest cannot be had."""
-        place = self._regions[region]
-        place.limit = place.end
+    def refuse(self, region: int) -> None:
+        """The memory behind the rest cannot be had: the region is as large as it is, until ``forgive``."""
+        self._regions[region].refused = True
+
+    def forgive(self) -> None:
+        """What was refused may be asked for again."""
+        for place in self._regions.values():
+            place.refused = False
+
+    @property
+    def refused_bytes(self) -> int:
+        """So much is missing because it could not be had."""
+        return sum(place.limit - place.end for place in self._regions.values() if place.refused)
 
     def growth_to_fit(self, length_bytes: int) -> int | None:
         """The region at whose end the length would fit if it grew; None if growing does not help."""
@@ -88,7 +102,7 @@ class Allocator:
             tail = self._free_ends.get(region << _REGION_SHIFT | place.end)
             have = 0 if tail is None else self._free[tail]
             missing = round_up(length_bytes) - have
-            if 0 < missing <= place.limit - place.end:
+            if 0 < missing <= place.growable_bytes:
                 return region
         return None
 
@@ -98,11 +112,12 @@ class Allocator:
 
     @property
     def capacity_bytes(self) -> int:
-        return sum(place.limit - place.offset for place in self._regions.values())
+        """Without what is refused."""
+        return sum(place.end + place.growable_bytes - place.offset for place in self._regions.values())
 
     @property
     def largest_possible_bytes(self) -> int:
-        """What would fit if everything were free."""
+        """What would fit if everything were free and nothing refused."""
         return max((place.limit - place.offset for place in self._regions.values()), default=0)
 
     # ------------------------------------------------------------------------------------------------------- extents

@@ -87,6 +87,8 @@ class Limits:
     restores_inflight_max: int = 4
     requests_max: int = 10_000
     """Requests that wait for room; the next one is refused."""
+    memory_retry_s: float = 1.0
+    """Memory that the machine refused is asked for again at most so often."""
     full_grace_s: float = 2.0
     """A create that nothing can be done for waits so long for pins to go before it fails."""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import collections
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -67,15 +68,59 @@ _POPULATE_READ: Final = 22
 def pinned_address(buffer: Buffer, *, writable: bool = False) -> Iterator[tuple[int, int]]:
     """(address, bytes) of a contiguous buffer, which stays where it is inside the block."""
     view = _PyBuffer()
-    _get_buffer(buffer, ctypes.byref(view), _WRITABLE if writable else _SIMPLE)  # raises what the object raises
     try:
+        _get_buffer(buffer, ctypes.byref(view), _WRITABLE if writable else _SIMPLE)  # raises what the object raises
         yield view.buf or 0, view.len
     finally:
-        _release_buffer(ctypes.byref(view))
+        _release_buffer(ctypes.byref(view))  # nothing, if it was not had
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Shared:
+    """Work in parts. Whoever is free takes the next one, so a helper that gets no processor delays nobody.
+
+    Made for callers that are interrupted (Ctrl-C raises between any two steps): what the threads agree on are single
+    steps of C, and ``end`` may be left by an exception and called again.
+    """
+
+    def __init__(self, work: Callable[[int, int], object], size_bytes: int) -> None:
+        self._work = work
+        self._parts = collections.deque(
+            (start, min(PART_BYTES, size_bytes - start)) for start in range(0, size_bytes, PART_BYTES)
+        )
+        self._helping: list[threading.Lock] = []
+        """One for each helper that came; held while it may be at a part."""
+        self.error: BaseException | None = None
+        """What a helper met."""
+
+    def run(self) -> None:
+        """Parts, until none is left."""
+        while True:
+            try:
+                start, length = self._parts.popleft()
+            except IndexError:
+                return
+            self._work(start, length)
+
+    def help(self) -> None:
+        """The same in a helper thread."""
+        busy = threading.Lock()
+        with busy:
+            self._helping.append(busy)  # before it takes a part: ``end`` empties the parts, then looks who came
+            try:
+                self.run()
+            except BaseException as error:  # noqa: BLE001 - raised by ``share``
+                self.error = error
+
+    def end(self) -> None:
+        """No further part is begun; wait for those under way."""
+        self._parts.clear()
+        for busy in tuple(self._helping):
+            with busy:
+                pass
 
 
 class _Pool:
@@ -90,30 +135,32 @@ class _Pool:
         self._executor = None
 
     def share(self, work: Callable[[int, int], object], size_bytes: int, threads: int) -> None:
-        """``work(start, length)`` for all parts, by this thread and helpers. Whoever is free takes the next part, so a
-        helper that gets no processor delays nobody.
+        """``work(start, length)`` for all parts, by this thread and helpers. However it ends, nobody works on a part
+        afterwards: the caller may give the memory to somebody else then.
         """
-        parts = collections.deque(
-            (start, min(PART_BYTES, size_bytes - start)) for start in range(0, size_bytes, PART_BYTES)
-        )
-
-        def run() -> None:
-            while True:
-                try:
-                    start, length = parts.popleft()
-                except IndexError:
-                    return
-                work(start, length)
-
-        helpers: list[Future[None]] = []
-        if threads > 1:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="actorrt-copy")
-            helpers = [self._executor.submit(run) for _ in range(threads - 1)]
-        run()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        shared = _Shared(work, size_bytes)
+        failure: BaseException | None = None
+        try:
+            if threads > 1:
+                if self._executor is None:
+                    self._executor = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="actorrt-copy")
+                for _ in range(threads - 1):
+                    self._executor.submit(shared.help)
+            shared.run()
+        except BaseException as error:  # noqa: BLE001 - raised below, when all have ended
+            failure = error
+        while True:
+            try:
+                shared.end()
+                break
+            except BaseException as error:  # noqa: BLE001 - an interrupt (another one): it has to wait for a part
+                failure = error
+        failure = shared.error if failure is None else failure
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure, shared  # its traceback holds this frame, and the buffers of our callers
 
 
 _pool = _Pool()

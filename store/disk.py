@@ -36,9 +36,16 @@ class ArrowDisk:
     def _full(self, name: str) -> str:
         return f"{self._path}/{name}"
 
+    def _create(self, name: str) -> Any:
+        try:
+            return self._filesystem.open_output_stream(self._full(name))
+        except FileNotFoundError:  # somebody removed the directory
+            self._filesystem.create_dir(self._path, recursive=True)
+            return self._filesystem.open_output_stream(self._full(name))
+
     def write(self, name: str, buffers: Iterable[Buffer]) -> None:
         try:
-            with self._filesystem.open_output_stream(self._full(name)) as stream:
+            with self._create(name) as stream:
                 for buffer in buffers:
                     stream.write(pa.py_buffer(buffer))
         except BaseException:

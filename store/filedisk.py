@@ -47,7 +47,7 @@ class SpillDisk(Protocol):
 
 
 class FileDisk:
-    """A local directory, made if missing."""
+    """A local directory, made if missing; again if somebody removes it (what was in it is lost, what comes is not)."""
 
     def __init__(self, uri: str, *, share_max: float = DISK_SHARE_MAX) -> None:
         path = local_path(uri)
@@ -55,6 +55,9 @@ class FileDisk:
             raise ValueError(f"{uri} is no local directory")
         self._path = pathlib.Path(path).absolute()
         self._share_max = share_max
+        self._make()
+
+    def _make(self) -> None:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
@@ -62,6 +65,7 @@ class FileDisk:
         return str(self._path)
 
     def write(self, name: str, buffers: Iterable[Buffer]) -> None:
+        self._make()
         parts = [memoryview(buffer) for buffer in buffers]
         wanted_bytes = sum(part.nbytes for part in parts)
         room_bytes = self.room_bytes()

@@ -134,7 +134,7 @@ class Ledger:
             error: StoreError = TooManyRequests(f"{len(self._queue)} requests wait for room already")
         elif request.kind is not _Kind.RESTORE and request.length_bytes > self._room.allocator.largest_possible_bytes:
             error = ObjectTooLarge(
-                f"{request.size_bytes} bytes do not fit into a store of {self._room.allocator.capacity_bytes} bytes"
+                f"{request.size_bytes} bytes do not fit into a store of {self.limits.capacity_bytes} bytes"
             )
         elif request.kind is _Kind.CREATE and self._table.find(request.key) is not None:
             error = ObjectExists(f"the object {request.key.hex()} exists")
@@ -146,7 +146,12 @@ class Ledger:
         self._room.effects.append(Answer(request.ticket, error))
 
     def expire(self, now_s: float) -> None:
-        """Fail the creates and slabs whose grace is over although nothing is under way for them."""
+        """Fail the creates and slabs whose grace is over although nothing is under way for them.
+
+        Also the time at which memory and disks that refused are asked again.
+        """
+        if self._room.forgive_memory(now_s):
+            self._pump()
         if self._helping:
             return
         for arrival, request in list(self._queue.items()):
@@ -166,6 +171,9 @@ class Ledger:
             f"writers, {self._table.dirty_bytes} not on disk yet, {self._table.clean_bytes} droppable but not in one "
             "piece"
         )
+        missing_bytes = self._room.allocator.refused_bytes
+        if missing_bytes:
+            text += f"; {missing_bytes} bytes more were refused: the machine is short of shared memory"
         could_write = self._table.dirty_bytes > 0 and self._room.files.enabled
         if could_write and self._room.obtainable_bytes >= request.length_bytes:
             return OutOfDisk(f"{text}; the spill directories take no more ({figures.disk_bytes} bytes are there)")
@@ -268,15 +276,7 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------------- completions
     def reserved(self, job: Reserve, *, ok: bool) -> None:
         self._room.reserved(job, ok=ok)
-        if not ok:
-            self._refuse_impossible()
         self._pump()
-
-    def _refuse_impossible(self) -> None:
-        for arrival, request in list(self._queue.items()):
-            if request.kind is not _Kind.RESTORE and request.length_bytes > self._room.allocator.largest_possible_bytes:
-                del self._queue[arrival]
-                self._room.effects.append(Answer(request.ticket, self._full(request)))
 
     def written(self, job: Write, checksums: dict[int, int]) -> None:
         """The file is complete; the checksums are by object number."""

@@ -122,7 +122,9 @@ class LocalStore:
         self._change(lambda ledger: ledger.request_pin(done, key, client, now_s))
 
     def expire(self) -> None:
-        """To be called now and then (the submitting face only): fails creates that waited too long for nothing."""
+        """To be called now and then (the submitting face only): fails creates that waited too long for nothing, asks
+        again for memory that was refused.
+        """
         now_s = self._clock()
         self._change(lambda ledger: ledger.expire(now_s))
 

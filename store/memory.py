@@ -143,8 +143,13 @@ class MemoryStore:
             self._open()
             location = self.pin(key, client)
             data = self._objects[location.number].data
-            with pinned_address(data) as (address, _):
-                return self._exports.export(data, address, len(data), (location.number, client))
+            held = [(location.number, client)]
+            try:
+                with pinned_address(data) as (address, _):
+                    return self._exports.export(data, address, len(data), held)
+            except BaseException:
+                self._exports.release(held)
+                raise
 
     def release(self, number: int, client: bytes) -> None:
         with self._lock:

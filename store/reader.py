@@ -10,6 +10,7 @@ pin each. That happens wherever the garbage collector runs, in any thread, perha
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import pathlib
@@ -28,14 +29,10 @@ from actorrt.store.segment import Mappings
 ReadSpilled = Callable[[SpilledAt], bytes | bytearray]
 
 
-class _Alive(weakref.ref[Any]):
-    """Notices the end of an exporter; holds the mapping under it."""
-
-    __slots__ = ("memory", "pin")
-
-    memory: object
-    pin: object
-
+Held = list[Any]
+"""A pin to be released exactly once, by whoever comes first: it is in the list until somebody takes it out (one step,
+so no thread and no interrupt can come in between). A pin that is released twice is the pin of somebody else's view.
+"""
 
 _in_use: dict[int, Exports] = {}
 """Those with views alive. A weak reference that becomes garbage together with what it refers to never calls back: so
@@ -49,36 +46,51 @@ class Exports:
 
     def __init__(self, released: Callable[[Any], None]) -> None:
         self._released = released
-        self._alive: dict[int, _Alive] = {}
+        self._alive: dict[int, tuple[weakref.ref[Any], Held]] = {}
         self._types: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self._alive)
 
-    def export(self, memory: object, address: int, size_bytes: int, pin: object) -> memoryview:
-        """``memory`` keeps the address mapped; it is held until the last view is gone."""
+    def pins(self) -> list[Any]:
+        """The pins of all that are alive, one entry per view."""
+        return [pin for _, held in list(self._alive.values()) for pin in tuple(held)]
+
+    def export(self, memory: object, address: int, size_bytes: int, held: Held) -> memoryview:
+        """``memory`` keeps the address mapped; it is held until the last view is gone.
+
+        If this raises, whatever it is, the caller releases ``held``; it may be released already.
+        """
         # ctypes makes a new class (50 us) for each length, so the exporter is rounded up and the view cut to size.
         bits = size_bytes.bit_length()
         kind = self._types.get(bits)
         if kind is None:
             kind = self._types[bits] = ctypes.c_ubyte * (1 << bits)
         exporter = kind.from_address(address)
-        alive = _Alive(exporter, self._gone)
-        alive.memory = memory
-        alive.pin = pin
-        self._alive[id(alive)] = alive
+        # All that ``_gone`` needs is there before the reference: an interrupt between two lines may end the exporter.
+        alive = weakref.ref(exporter, functools.partial(self._gone, held, memory))
+        self._alive[id(alive)] = alive, held
         _in_use[id(self)] = self
         # PickleBuffer.raw: ctypes says "<B", which memoryview cannot index; this makes it plain bytes.
         return pickle.PickleBuffer(exporter).raw()[:size_bytes].toreadonly()
 
-    def _gone(self, alive: weakref.ref[Any]) -> None:
-        assert isinstance(alive, _Alive)
-        self._alive.pop(id(alive), None)
-        if not self._alive:
-            _in_use.pop(id(self), None)
-            if self._alive:  # another thread made a view in between
-                _in_use[id(self)] = self
-        self._released(alive.pin)
+    def _gone(self, held: Held, _memory: object, alive: weakref.ref[Any]) -> None:
+        try:
+            self.release(held)
+        finally:
+            self._alive.pop(id(alive), None)
+            if not self._alive:
+                _in_use.pop(id(self), None)
+                if self._alive:  # another thread made a view in between
+                    _in_use[id(self)] = self
+
+    def release(self, held: Held) -> None:
+        """Once; the next time it does nothing. (An interrupt in here may lose a pin, until the client ends.)"""
+        try:
+            pin = held.pop()
+        except IndexError:
+            return
+        self._released(pin)
 
 
 class Reader:
@@ -94,7 +106,6 @@ class Reader:
     ) -> None:
         """``read_spilled`` reads from spill directories that are not local (``disk.read_slice``)."""
         self._mappings = Mappings(directory, prefix, writable=False)
-        self._released = released
         self._exports = Exports(released)
         self._read_spilled = read_spilled
 
@@ -103,29 +114,33 @@ class Reader:
         """How many are alive."""
         return len(self._exports)
 
+    def pins(self) -> list[Any]:
+        """What was given with each view that is alive."""
+        return self._exports.pins()
+
     def view(self, place: Place, pin: object = None) -> memoryview:
         """The bytes of an object that was pinned for us; the pin is released when the view and all made from it is
         gone.
 
         Raises StaleLocation if it was not pinned, ObjectDamaged if a spill file is not what it should be; the pin is
-        released then too.
+        released then too, also when the caller is interrupted.
         """
-        pin = place.number if pin is None else pin
+        held = [place.number if pin is None else pin]  # calls nothing: an interrupt comes between calls
         try:
             if isinstance(place, SpilledAt):
                 # A mapped file needs no pin (it stays mapped when removed), nor does a copy.
                 view = self._spilled(place)
-                self._released(pin)
+                self._exports.release(held)
                 return view
-            return self._in_memory(place, pin)
+            return self._in_memory(place, held)
         except BaseException:
-            self._released(pin)
+            self._exports.release(held)
             raise
 
-    def _in_memory(self, place: Location, pin: object) -> memoryview:
+    def _in_memory(self, place: Location, held: Held) -> memoryview:
         mapping = self._mappings[place.segment]
         layout.check_sealed(mapping.view, place.offset, place.size_bytes, place.number)
-        return self._exports.export(mapping.memory, mapping.address + place.offset, place.size_bytes, pin)
+        return self._exports.export(mapping.memory, mapping.address + place.offset, place.size_bytes, held)
 
     def _spilled(self, place: SpilledAt) -> memoryview:
         path = local_path(place.uri)

@@ -27,6 +27,7 @@ class Room:
         self._limits = limits
         self._table = table
         self._reserving: int | None = None
+        self._forgive_memory_at_s = 0.0
         self._writes = 0
         self._spilling_bytes = 0
         self.spilled_bytes_total = 0
@@ -127,7 +128,17 @@ class Room:
         if ok:
             self.allocator.grow(job.segment, job.length_bytes)
         else:
-            self.allocator.stop_growing(job.segment)
+            self.allocator.refuse(job.segment)
+
+    def forgive_memory(self, now_s: float) -> bool:
+        """Memory that was refused is asked for again when it is needed: others may have left. Not at every call: an
+        attempt may fill what there is with zeros before it fails, and takes it from everybody meanwhile.
+        """
+        if not self.allocator.refused_bytes or now_s < self._forgive_memory_at_s:
+            return False
+        self._forgive_memory_at_s = now_s + self._limits.memory_retry_s
+        self.allocator.forgive()
+        return True
 
     # ----------------------------------------------------------------------------------------------------------- disk
     def _spill(self, needed_bytes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -57,7 +58,9 @@ def pack(
                 kwargs = {k: _slot(a, dependencies) for k, a in kwargs.items()}
                 break
     try:
-        pickled = values.collecting((tuple(values.compact(a) for a in args), kwargs))
+        if "pyarrow" in sys.modules:
+            args = tuple(map(values.compact, args))
+        pickled = values.collecting((args, kwargs))
     except Exception as error:
         raise TypeError(f"an argument of {name} cannot be pickled: {type(error).__name__}: {error}") from error
     if not pickled.buffers and len(pickled.data) <= INLINE_VALUE_BYTES_MAX:

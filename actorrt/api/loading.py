@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -14,10 +13,12 @@ from actorrt.api.pinning import Here, Pinning, Renew
 from actorrt.cluster import shelf
 from actorrt.cluster.shelf import Shelf
 from actorrt.kernel.errors import GetTimeoutError, InternalError
-from actorrt.kernel.message import Message
-from actorrt.wire import values
 from actorrt.wire.failures import exception_of
 from actorrt.wire.records import Failure, Result, Stored, Value
+from actorrt.wire.values import loads
+
+HERE_GRACE_S = 1.0
+"""What is on this node comes within moments: ``get(timeout=0)`` may take so long for it, if the machine is busy."""
 
 
 class Loader:
@@ -39,32 +40,31 @@ class Loader:
         self, results: Sequence[Result], deadline_s: float | None = None, *, for_arguments: bool = False
     ) -> list[Any]:
         """The values; raises the first failure, and GetTimeoutError when one was not here in time."""
+        small: list[Any] = []
+        try:
+            for result in results:
+                if type(result) is not Value:
+                    break
+                small.append(loads(result))
+            else:
+                return small
+        except Exception as error:
+            raise _unreadable(error) from error
         stored = self._stored_among(results)
         if not stored:
             return [rebuilt(result) for result in results]
+        if deadline_s is not None and all(self._shelf.node in each.holders for each in stored):
+            deadline_s = max(deadline_s, time.monotonic() + HERE_GRACE_S)  # ready values are had without waiting
         pinning = Pinning(self._shelf, self._renew, stored, for_arguments=for_arguments)
         try:
-            in_time = self._blocker.wait_future(pinning.answer, deadline_s)
+            in_time = self._blocker.wait_future(pinning.answer, deadline_s, lambda: f"{_describe(stored)} not here yet")
         except BaseException:
             pinning.abandon()
             raise
         if not in_time:
             pinning.abandon()
             raise GetTimeoutError(f"get: {_describe(stored)} not here in time")
-        return self._rebuilt(results, pinning.answer)
-
-    def fetch(self, results: Sequence[Result | None], deadline_s: float | None) -> list[bool]:
-        """Have what is stored elsewhere here too; which of the results are now (failed ones count, None does not)."""
-        wishes: dict[int, Future[Message]] = {}
-        for index, result in enumerate(results):
-            if type(result) is Stored:
-                stored = self._current(result)
-                if self._shelf.node not in stored.holders:
-                    wishes[index] = self._shelf.fetch((stored,))
-        here = [result is not None for result in results]
-        for index, future in wishes.items():
-            here[index] = self._blocker.wait_future(future, deadline_s)
-        return here
+        return self._rebuilt(results, stored, pinning.answer)
 
     # ------------------------------------------------------------------ in coroutines
     def steps(self, results: Sequence[Result]) -> Generator[Any, None, list[Any]]:
@@ -78,7 +78,7 @@ class Loader:
         except BaseException:
             pinning.abandon()
             raise
-        return self._rebuilt(results, pinning.answer)
+        return self._rebuilt(results, stored, pinning.answer)
 
     async def load_all_async(self, results: Sequence[Result]) -> list[Any]:
         """``load_all`` for coroutines."""
@@ -89,35 +89,36 @@ class Loader:
 
         def loaded(answer: Future[Here] | None) -> None:
             try:
-                value = rebuilt(result) if answer is None else self._rebuilt((result,), answer)[0]
+                value = rebuilt(result) if answer is None else self._rebuilt((result,), stored, answer)[0]
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
                 done(None, error)
             else:
                 done(value, None)
 
-        if isinstance(result, Stored):
-            Pinning(self._shelf, self._renew, [self._current(result)]).answer.add_done_callback(loaded)
+        stored = [self._current(result)] if isinstance(result, Stored) else []
+        if stored:
+            Pinning(self._shelf, self._renew, stored).answer.add_done_callback(loaded)
         else:
             loaded(None)
 
     # ------------------------------------------------------------------ inside
     def _stored_among(self, results: Sequence[Result]) -> list[Stored]:
-        """Those that lie in stores; raises the first failure before anything is asked for."""
-        stored: list[Stored] = []
+        """Those that lie in stores, each once; raises the first failure before anything is asked for."""
+        stored: dict[bytes, Stored] = {}
         for result in results:
             if type(result) is Stored:
-                stored.append(self._current(result))
+                stored[result.key] = result
             elif type(result) is Failure:
                 raise exception_of(result)
-        return stored
+        return [self._current(each) for each in stored.values()]
 
-    def _rebuilt(self, results: Sequence[Result], answer: Future[Here]) -> list[Any]:
+    def _rebuilt(self, results: Sequence[Result], stored: list[Stored], answer: Future[Here]) -> list[Any]:
         here = answer.result()
-        waiting = deque(self._shelf.take(here.found, here.keys))
-        for view in waiting:
+        views = dict(zip([each.key for each in stored], self._shelf.take(here.found, here.keys), strict=True))
+        for view in views.values():
             if isinstance(view, Failure):
                 raise exception_of(view)
-        return [_load(waiting.popleft()) if type(result) is Stored else rebuilt(result) for result in results]
+        return [_load(views[result.key]) if type(result) is Stored else rebuilt(result) for result in results]
 
 
 def _load(view: memoryview | Value | Failure) -> Any:
@@ -126,7 +127,11 @@ def _load(view: memoryview | Value | Failure) -> Any:
     try:
         return shelf.load(view)
     except Exception as error:
-        raise InternalError(f"the value could not be rebuilt here: {type(error).__name__}: {error}") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InternalError:
+    return InternalError(f"the value could not be rebuilt here: {type(error).__name__}: {error}")
 
 
 def rebuilt(result: Result) -> Any:
@@ -135,9 +140,9 @@ def rebuilt(result: Result) -> Any:
         raise exception_of(result)
     assert not isinstance(result, Stored)
     try:
-        return values.loads(result)
+        return loads(result)
     except Exception as error:
-        raise InternalError(f"the value could not be rebuilt here: {type(error).__name__}: {error}") from error
+        raise _unreadable(error) from error
 
 
 def _describe(stored: list[Stored]) -> str:

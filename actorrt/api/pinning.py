@@ -46,11 +46,15 @@ class Pinning:
         self._for_arguments = for_arguments
         self._deadline_s = 0.0
         self._delay_s = RENEW_DELAY_S_MIN
+        self._ticket = 0
+        self._abandoned = False
         self._pin()
 
     def abandon(self) -> None:
         """Nobody waits any more."""
+        self._abandoned = True
         self.answer.add_done_callback(self._let_go)
+        self._shelf.withdraw(self._ticket)
 
     def _let_go(self, answer: Future[Here]) -> None:
         if answer.exception() is None:
@@ -61,7 +65,10 @@ class Pinning:
         if not wanted:  # all of them turned out small, or failed
             self._pinned_all(iter(()))
             return
-        self._shelf.pin(wanted, for_arguments=self._for_arguments).add_done_callback(self._pinned)
+        self._ticket = ticket = self._shelf.next_ticket()
+        self._shelf.pin(wanted, ticket, for_arguments=self._for_arguments).add_done_callback(self._pinned)
+        if self._abandoned:
+            self._shelf.withdraw(ticket)  # it may have been abandoned in between
 
     def _pinned(self, future: Future[Message]) -> None:
         error = future.exception()

@@ -8,33 +8,33 @@ from typing import Any
 from actorrt.api.blocking import Blocker
 from actorrt.api.refs import ObjectRef
 from actorrt.kernel.errors import GetTimeoutError
-from actorrt.owner.tasks import ObjectRecord
+from actorrt.owner.state import OwnerMachine
 from actorrt.wire.records import Failure, RefInfo, Result
 
 
 class Readiness:
     """Args:
-    records: the owner's, read without a lock.
+    machine: the owner, whose records are read without a lock.
     blocker: waits.
-    flush_puts: hands over objects that were put and not told yet.
+    flush_puts: hands over objects that were put and not told yet; whether there were any.
     check_alive: raises when nothing will come any more.
     """
 
     def __init__(
         self,
-        records: dict[bytes, ObjectRecord],
+        machine: OwnerMachine,
         blocker: Blocker,
-        flush_puts: Callable[[], None],
+        flush_puts: Callable[[], bool],
         check_alive: Callable[[], None],
     ) -> None:
-        self._records = records
+        self._records = machine.objects.records
         self._blocker = blocker
         self._flush_puts = flush_puts
         self.check_alive = check_alive
+        self._why_not_ready = machine.explainer.why_not_ready
 
     def results_of(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Result | None]:
         """Block until all are ready, or one has failed, or the time is up (GetTimeoutError)."""
-        self._flush_puts()
         records = self._records
         results: list[Result | None] = []
         for ref in refs:
@@ -44,24 +44,22 @@ class Readiness:
             results.append(record.result)
         else:
             return results
-        self._blocker.wait(tuple(RefInfo(r._id, r._owner) for r in refs), len(refs), timeout_s, fail_fast=True)
+        if record is None and self._flush_puts():
+            return self.results_of(refs, timeout_s)
+        infos = tuple(RefInfo(r._id, r._owner) for r in refs)
+        self._blocker.wait(infos, len(refs), timeout_s, fail_fast=True, explain=lambda: self._explain(refs))
         found = [None if (record := records.get(r._id)) is None else record.result for r in refs]
         if any(result is None for result in found) and not any(type(result) is Failure for result in found):
             self.check_alive()
-            missing = [r for r, result in zip(refs, found, strict=True) if result is None]
-            raise GetTimeoutError(
-                f"get: {len(missing)} of {len(refs)} objects were not ready after {timeout_s} s; "
-                f"the first is {missing[0]!r}{self._explain(missing[0])}"
-            )
+            raise GetTimeoutError(f"get: after {timeout_s} s {self._explain(refs)}")
         return found
 
-    def _explain(self, ref: ObjectRef[Any]) -> str:
-        record = self._records.get(ref._id)
-        task = record.task if record is not None else None
-        if task is None:
-            return ""
-        spec = task.template.spec
-        return f" of {task!r}, which needs { {k: v / 10_000 for k, v in spec.resources.items()} }"
+    def _explain(self, refs: Sequence[ObjectRef[Any]]) -> str:
+        missing = [ref for ref in refs if (r := self._records.get(ref._id)) is None or r.result is None]
+        if not missing:
+            return "everything is ready"
+        first = self._why_not_ready(missing[0]._id)
+        return f"{len(missing)} of {len(refs)} objects were not ready; the first: {first}"
 
     def wait(
         self, refs: Sequence[ObjectRef[Any]], count: int, timeout_s: float | None
@@ -70,7 +68,8 @@ class Readiness:
         self._flush_puts()
         ready, rest = self._split_ready(refs, count)
         if len(ready) < count:
-            self._blocker.wait(tuple(RefInfo(r._id, r._owner) for r in refs), count, timeout_s, fail_fast=False)
+            infos = tuple(RefInfo(r._id, r._owner) for r in refs)
+            self._blocker.wait(infos, count, timeout_s, fail_fast=False, explain=lambda: self._explain(refs))
             ready, rest = self._split_ready(refs, count)
         return ready, rest
 

@@ -131,7 +131,8 @@ class ObjectRef(Generic[T]):
 
     # ------------------------------------------------------------------ life
     def __reduce__(self) -> Any:
-        note_ref(RefInfo(self._id, self._owner))
+        if not note_ref(RefInfo(self._id, self._owner)) and self._runtime is not None:
+            self._runtime.flush_puts()  # who knows where these bytes go, and how soon somebody asks for the object
         return _rebuild, (self._id, self._owner)
 
     def __copy__(self) -> ObjectRef[T]:

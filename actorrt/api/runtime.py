@@ -29,6 +29,7 @@ from actorrt.api.blocking import Blocker
 from actorrt.api.environments import merged_environment
 from actorrt.api.exports import Exports
 from actorrt.api.loading import Loader, deadline_of, rebuilt
+from actorrt.api.local_wait import LocalWait
 from actorrt.api.readiness import Readiness
 from actorrt.api.refs import ObjectRef
 from actorrt.cluster.shelf import Shelf
@@ -136,9 +137,9 @@ class Runtime:
         self._flushing = 0
         """Somebody is at it: what is not gathered any more need not be with the machine yet."""
         self._awaiter = Awaiter(self.add_waiter, self.drop_waiter)
-        self._blocker = Blocker(self.add_waiter, self.drop_waiter, self.check_alive)
-        self.readiness = Readiness(self._records, self._blocker, self._flush_puts, self.check_alive)
-        self.loader = Loader(self.shelf, self._blocker, self.machine.objects.holdings.current, self.renew)
+        self.blocker = Blocker(self.add_waiter, self.drop_waiter, self.check_alive)
+        self.readiness = Readiness(self.machine, self.blocker, self.flush_puts, self.check_alive)
+        self.loader = Loader(self.shelf, self.blocker, self.machine.objects.holdings.current, self.renew)
         self._show = show
         self._subscribers: dict[str, Callable[[bytes], None]] = {}
         self.actor_clients = self.machine.caller.clients
@@ -186,8 +187,9 @@ class Runtime:
                 adopted = _drain(self._adopted) if self._adopted else []
                 dropped = _drain(self._dropped) if self._dropped else []
                 if self._pending or self._puts:
+                    tasks = _drain(self._pending)  # before the objects, which were put before the tasks that need them
                     puts = _drain(self._puts) if self._puts else []
-                    self.shell.post(local(Submit(_drain(self._pending), adopted, released, puts)))
+                    self.shell.post(local(Submit(tasks, adopted, released, puts)))
                 else:
                     if adopted:
                         self.shell.post(local(AddRefs(adopted)))
@@ -198,10 +200,12 @@ class Runtime:
             finally:
                 self._flushing -= 1
 
-    def _flush_puts(self) -> None:
-        """What is looked for may be among these."""
-        if self._puts:
-            self.flush()
+    def flush_puts(self) -> bool:
+        """What is looked for may be among the objects that were put and not told yet; whether there were any."""
+        if not self._puts:
+            return False
+        self.flush()
+        return True
 
     def _flush_from_loop(self) -> None:
         self._wake_pending = False
@@ -261,14 +265,15 @@ class Runtime:
         return None if stored is None else self._own(task_id, stored)
 
     def _own(self, task_id: bytes, result: Result) -> ObjectRef[Any]:
+        if self.closed:
+            raise InternalError("the runtime was shut down")
         object_id = task_id + b"\x00\x00\x00\x00"
         puts = self._puts
         puts.append((object_id, result))
         if len(puts) >= SUBMIT_BATCH_MAX:
             self.flush()
-        elif not self._wake_pending:
-            self._wake_pending = True
-            self._call_soon(self._flush_from_loop)
+        elif not self._release_pending:
+            self._release_soon()  # nobody can miss it before: whatever tells others of the ref flushes first
         return ObjectRef(object_id, self.me.process, self)
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
@@ -287,10 +292,7 @@ class Runtime:
         deadline_s = deadline_of(timeout_s)
         ready, rest = self.readiness.wait(refs, count, timeout_s)
         if fetch_local and self.machine.objects.any_stored(ref._id for ref in ready):
-            here = self.loader.fetch([self.result_of(ref._id) for ref in ready], deadline_s)
-            late = {ref._id for ref, is_here in zip(ready, here, strict=True) if not is_here}
-            rest = [ref for ref in refs if ref._id in late or ref in rest]
-            ready = [ref for ref in ready if ref._id not in late]
+            return LocalWait(self, refs, count).run(deadline_s)
         return ready, rest
 
     def renew(self, stale: list[Stored], done: Callable[[list[Result | None]], None]) -> None:
@@ -308,7 +310,7 @@ class Runtime:
 
     def block(self, ref: RefInfo) -> None:
         """Wait in this thread until one object is ready."""
-        self._blocker.wait((ref,), 1, None, fail_fast=False)
+        self.blocker.wait((ref,), 1, None, fail_fast=False)
 
     async def suspend(self, ref: RefInfo) -> None:
         """Wait in this coroutine until one object is ready."""
@@ -328,7 +330,7 @@ class Runtime:
 
     def on_block(self, began: Callable[[], None], ended: Callable[[], None]) -> None:
         """In a worker: call these around every wait of a running task (it gives its CPU back meanwhile)."""
-        self._blocker.began, self._blocker.ended = began, ended
+        self.blocker.began, self.blocker.ended = began, ended
 
     # ------------------------------------------------------------------ awaiting
     def await_ref(self, ref: ObjectRef[Any]) -> Generator[Any, None, Any]:
@@ -358,7 +360,8 @@ class Runtime:
             future.set_exception(InternalError(SHUT_DOWN))
             return future
 
-        def loaded(value: Any, error: BaseException | None) -> None:
+        def loaded(value: Any, error: BaseException | None, _held: ObjectRef[Any] = ref) -> None:
+            # The ref is held until the value is here: the caller need not have one any more.
             if error is None:
                 future.set_result(value)
             else:
@@ -491,6 +494,7 @@ def _shelf(
         pid=os.getpid(),
         identity=lambda: router.identity,
         before_wait=before_wait,
+        outlives=tell_store is not None,
     )
 
 

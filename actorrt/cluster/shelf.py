@@ -24,13 +24,15 @@ import itertools
 import logging
 import os
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
-from actorrt.kernel.errors import ActorrtError
+from actorrt.kernel.errors import ActorrtError, GetTimeoutError
 from actorrt.kernel.ids import object_id
 from actorrt.kernel.message import Message
 from actorrt.objects.messages import (
@@ -39,6 +41,7 @@ from actorrt.objects.messages import (
     CarvedObject,
     CreateAborted,
     CreateObject,
+    Detach,
     FetchObjects,
     LeaseSlab,
     ObjectCreated,
@@ -48,12 +51,13 @@ from actorrt.objects.messages import (
     PinsReleased,
     Place,
     SlabLeased,
+    WithdrawRequest,
 )
 from actorrt.store import layout, values
-from actorrt.store.base import Location, Slab, SpilledAt
+from actorrt.store.base import Carved, Location, Slab, SpilledAt
 from actorrt.store.errors import StoreError
 from actorrt.store.reader import Reader
-from actorrt.store.writer import Writer
+from actorrt.store.writer import Batch, Writer
 from actorrt.wire.handshake import Identity
 from actorrt.wire.records import Failure, Stored, Value
 from actorrt.wire.values import Pickled, Whose, rebuilt
@@ -63,6 +67,8 @@ logger = logging.getLogger("actorrt.store")
 SLAB_IDLE_S: Final = 1.0
 RELEASE_DELAY_S: Final = 0.005
 """Pins that went are told together."""
+REARM_S: Final = 0.1
+"""After so long a note of a pin that went is told although one should have been already."""
 SLAB_OBJECTS_MIN: Final = 8
 """Objects larger than this part of a slab get their own extent."""
 LEASE_AHEAD_PART: Final = 4
@@ -81,32 +87,64 @@ class _Access:
 
 
 class _Releases:
-    """Tells the manager which pins went. Views keep this alive, and nothing else of a runtime that is gone."""
+    """Tells the manager which pins went. Views keep this alive, and nothing else of a runtime that is gone.
 
-    def __init__(self, send: Callable[[Message], None], loop: asyncio.AbstractEventLoop) -> None:
+    ``outlives``: what sends does so also when the runtime is closed.
+    """
+
+    def __init__(
+        self, send: Callable[[Message], None], loop: asyncio.AbstractEventLoop, node: str, *, outlives: bool
+    ) -> None:
         self._send = send
         self._loop = loop
+        self._node = node
+        self._outlives = outlives
         self._numbers: deque[int] = deque()
-        self._pending = False
+        self._armed_until_s = 0.0
+        self.closed = False
 
     def note(self, number: int) -> None:
-        """From finalizers: any thread, any moment."""
+        """From finalizers: any thread, any moment, and any line may be the last one that runs."""
         self._numbers.append(number)
-        if not self._pending:
-            self._pending = True
-            _on_loop(self._loop, self._arm)
+        if self.closed and not self._outlives:
+            self._orphan()
+            return
+        now_s = time.monotonic()
+        if now_s >= self._armed_until_s:
+            self._armed_until_s = now_s + REARM_S
+            if not _on_loop(self._loop, self._arm):
+                self._orphan()
 
     def _arm(self) -> None:
         self._loop.call_later(RELEASE_DELAY_S, self.tell)
 
+    def _orphan(self) -> None:
+        """The runtime is gone, its process is not: the next one tells, if it is not there already."""
+        orphans = _orphans.setdefault(self._node, deque())
+        while self._numbers:
+            orphans.append(self._numbers.popleft())
+        living = _living.get(self._node)
+        shelf = living() if living is not None else None
+        if shelf is not None:
+            shelf.tell_orphans_soon()
+
     def tell(self) -> None:
         """Send what was noted."""
-        self._pending = False
+        self._armed_until_s = 0.0
+        if self.closed and not self._outlives:
+            self._orphan()
+            return
         numbers: list[int] = []
         while self._numbers:
             numbers.append(self._numbers.popleft())
         if numbers:
             self._send(PinsReleased(tuple(numbers)))
+
+
+_orphans: dict[str, deque[int]] = {}
+"""Node -> pins that went when no runtime of this process was attached there any more."""
+_living: dict[str, weakref.ref[Shelf]] = {}
+"""Node -> the latest shelf there."""
 
 
 class Shelf:
@@ -120,6 +158,7 @@ class Shelf:
         node: that of the node.
         pid: ours; the node watches it.
         identity: who we are, to the node's bulk server.
+        outlives: ``send`` works also when the runtime is closed.
         before_wait: called before room is asked for: refs that were dropped shall be known by then.
     """
 
@@ -134,6 +173,7 @@ class Shelf:
         pid: int,
         identity: Callable[[], Identity],
         before_wait: Callable[[], None],
+        outlives: bool = False,
     ) -> None:
         self.node = node
         self._me = me
@@ -145,6 +185,7 @@ class Shelf:
         self._before_wait = before_wait
         self._tag = os.urandom(4)
         self._numbers = itertools.count(1)
+        self._tickets = itertools.count(1)
         self._lock = threading.Lock()
         self._attaching: Future[Message] | None = None
         self._access: _Access | None = None
@@ -152,11 +193,22 @@ class Shelf:
         """Of objects carved and not reported."""
         self._report_lock = threading.Lock()
         """Held while a batch is sent: batches must not swap places."""
+        self._unsent: deque[Batch] = deque()
+        """Batches that are being sent: more than one after an interrupt only."""
         self._report_pending = False
         self._carved_count = 0
+        self._carved_bytes = 0
+        """Since a slab was asked for ahead: looking how much room there is costs more than counting."""
         self._idle_watched = False
         self._leasing = False
-        self._releases = _Releases(send, loop)
+        self._releases = _Releases(send, loop, node, outlives=outlives)
+        self._closed = False
+        self._writing = 0
+        self._withdrawn: dict[int, None] = {}
+        """Tickets of requests that wait for access, and are not wanted any more."""
+        _living[node] = weakref.ref(self)
+        if _orphans.get(node):
+            self.tell_orphans_soon()
 
     # ------------------------------------------------------------------ attaching
     def _attach(self) -> Future[Message]:
@@ -195,11 +247,20 @@ class Shelf:
 
         Raises ObjectStoreFullError and OutOfDiskError, after the store's grace.
         """
-        if asyncio._get_running_loop() is self._loop:
+        if asyncio._get_running_loop() is self._loop or self._closed:
             return None
         access = self._accessed()
         if access.remote:
             return None
+        with self._lock:
+            self._writing += 1
+        try:
+            return self._keep(access, pickled, whose)
+        finally:
+            with self._lock:
+                self._writing -= 1
+
+    def _keep(self, access: _Access, pickled: Pickled, whose: Whose) -> Stored:
         task_id, index, owner = whose
         key = object_id(task_id, index) + self._tag + next(self._numbers).to_bytes(4, "big")
         planned = values.plan(pickled.data, pickled.buffers)
@@ -214,11 +275,17 @@ class Shelf:
         writer = access.writer
         while (reservation := writer.carve(key, planned.size_bytes)) is None:
             self._before_wait()
+            future = self._request(LeaseSlab(access.attached.slab_bytes))
             try:
-                self._add_slab(access, self._request(LeaseSlab(access.attached.slab_bytes)).result())
+                answer = future.result()
             except ActorrtError as error:
                 logger.debug("no slab: %s", error)
                 return False
+            except BaseException:
+                future.add_done_callback(self._leased_ahead)  # whoever writes next may have it
+                del future
+                raise
+            self._add_slab(access, answer)
         try:
             values.write(reservation.view, planned)
         except BaseException:
@@ -227,7 +294,13 @@ class Shelf:
         self._owners[key] = owner
         writer.seal(reservation)
         self._carved_count += 1
-        if not self._leasing and writer.room_bytes * LEASE_AHEAD_PART < access.attached.slab_bytes:
+        self._carved_bytes += planned.size_bytes
+        if (
+            2 * self._carved_bytes > access.attached.slab_bytes
+            and not self._leasing
+            and writer.room_bytes * LEASE_AHEAD_PART < access.attached.slab_bytes
+        ):
+            self._carved_bytes = 0
             self._leasing = True
             self._request(LeaseSlab(access.attached.slab_bytes)).add_done_callback(self._leased_ahead)
         if not self._idle_watched:
@@ -304,33 +377,41 @@ class Shelf:
         if access is None:
             return
         with self._report_lock:
-            reports, done_slabs = access.writer.take_batch()
-            if not reports and not done_slabs:
-                return
-            carved = tuple(
-                CarvedObject(
-                    key,
-                    self._owners.pop(key),
-                    slab,
-                    location.segment,
-                    location.offset,
-                    location.size_bytes,
-                    location.number,
-                )
-                for key, slab, location in reports
-            )
-            self._send(ObjectsSealed((), carved, tuple(done_slabs)))
+            self._unsent.append(access.writer.take_batch())
+            while self._unsent:
+                batch = self._unsent[0]
+                if batch.reports or batch.done_slabs:
+                    carved = tuple(self._report_of(report) for report in batch.reports)
+                    self._send(ObjectsSealed((), carved, tuple(batch.done_slabs)))
+                    for key, _, _ in batch.reports:
+                        self._owners.pop(key, None)
+                self._unsent.popleft()  # last: whatever interrupts us, nothing is lost
+
+    def _report_of(self, report: Carved) -> CarvedObject:
+        key, slab, (segment, offset, size_bytes, number) = report
+        return CarvedObject(key, self._owners[key], slab, segment, offset, size_bytes, number)
 
     # ------------------------------------------------------------------ reading
-    def pin(self, stored: Sequence[Stored], *, for_arguments: bool = False) -> Future[Message]:
+    def next_ticket(self) -> int:
+        """Names a request that may be withdrawn."""
+        return next(self._tickets)
+
+    def withdraw(self, ticket: int) -> None:
+        """Nobody waits for the answer to this request any more (nothing happens if it is there)."""
+        if self._access is None:
+            self._withdrawn[ticket] = None
+        else:
+            self._send(WithdrawRequest(ticket))
+
+    def pin(self, stored: Sequence[Stored], ticket: int = 0, *, for_arguments: bool = False) -> Future[Message]:
         """Have these here and pinned; the future gets an ``ObjectsPinned``, for ``take`` or ``release_places``."""
         self.report()
-        return self._ask(PinObjects(_wanted(stored), for_arguments))
+        return self._ask(PinObjects(_wanted(stored), for_arguments, ticket))
 
-    def fetch(self, stored: Sequence[Stored]) -> Future[Message]:
+    def fetch(self, stored: Sequence[Stored], ticket: int = 0) -> Future[Message]:
         """Have these here, unpinned; the future gets an ``ObjectsFetched``."""
         self.report()
-        return self._ask(FetchObjects(_wanted(stored)))
+        return self._ask(FetchObjects(_wanted(stored), ticket))
 
     def _ask(self, body: Message) -> Future[Message]:
         """Request something, after attaching; never waits."""
@@ -340,7 +421,9 @@ class Shelf:
         answer.set_running_or_notify_cancel()
 
         def attached(future: Future[Message]) -> None:
-            if future.exception() is None:
+            if self._withdrawn.pop(getattr(body, "ticket", 0), 0) is None:
+                answer.set_exception(GetTimeoutError("withdrawn"))
+            elif future.exception() is None:
                 self._attached(future)
                 self._request(body).add_done_callback(answered)
             else:
@@ -370,6 +453,8 @@ class Shelf:
         return views
 
     def _view(self, place: Place, key: bytes) -> memoryview | Failure:
+        if self._closed:
+            return Failure("InternalError", "the runtime was shut down", subject_id=key[:20])
         access = self._accessed()
         if access.remote:
             return self._stream(access, place, key)
@@ -405,19 +490,52 @@ class Shelf:
         _on_loop(self._loop, lambda: self._loop.call_later(delay_s, callback))
 
     # ------------------------------------------------------------------ the end
+    def tell_orphans_soon(self) -> None:
+        """Pins of earlier runtimes of this process went (any thread)."""
+        _on_loop(self._loop, self._tell_orphans)
+
+    def _tell_orphans(self) -> None:
+        """The manager knows whose they were by our pid: it must know us."""
+        if self._closed:
+            return
+
+        def attached(future: Future[Message]) -> None:
+            orphans = _orphans.get(self.node)
+            while orphans and future.exception() is None and not self._closed:
+                self._releases.note(orphans.popleft())
+
+        self._attach().add_done_callback(attached)
+
     def close(self) -> None:
-        """The last report: slabs go back, pins that went are told. Views that live stay good."""
-        if self._access is not None:
-            self._access.writer.give_up_slabs()
+        """The last word: what is ours goes. Views that live stay good, and are told of when they go.
+
+        With a thread in the middle of writing (a daemon's, at the end of its program) nothing is said: its memory must
+        not be used again before the process has ended.
+        """
+        with self._lock:
+            self._closed = True
+            is_writing = self._writing > 0
+        living = _living.get(self.node)
+        if living is not None and living() is self:
+            del _living[self.node]
+        access = self._access
+        if access is not None and not is_writing:
+            access.writer.give_up_slabs()
             self.report()
+            pinned = tuple(access.reader.pins())  # before the next line: what goes meanwhile is released once
             self._releases.tell()
+            self._send(Detach(pinned))
+        self._releases.closed = True
+        self._releases.tell()
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+    """Call back on the loop; False: it is closed."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:
-        logger.debug("the loop is closed: the node learns from the end of this process")
+        return False
+    return True
 
 
 def load(view: memoryview) -> Any:

@@ -144,6 +144,8 @@ class NodeStorage:
                 self._open(operation.ticket)
             case operations.Watch():
                 self._soon(lambda: self._watch_client(operation))
+            case operations.Unwatch():
+                self._soon(lambda: self._watch.forget(operation.process))
             case operations.Pull():
                 self._pull(operation)
             case operations.AddSource():
@@ -197,9 +199,7 @@ class NodeStorage:
         self._post(StoreAnswered(ticket, failure=Failure(kind, text)))
 
     def _watch_client(self, operation: operations.Watch) -> None:
-        # A driver on another machine listens by tcp only; its pid is none of ours. The end of its connection will tell.
-        is_here = any(not endpoint.startswith("tcp://") for endpoint in operation.process.split(","))
-        if is_here and not self._stopped:
+        if not self._stopped:
             self._watch.watch(operation.process, operation.pid)
 
     # ---- opening

@@ -35,7 +35,7 @@ class ProcessWatch:
         """
         if self._pids.get(name) == pid:
             return
-        self._forget(name)
+        self.forget(name)
         if pid <= 0 or pid == os.getpid():
             return
         if len(self) >= WATCHED_MAX:
@@ -59,10 +59,11 @@ class ProcessWatch:
         self._look()
 
     def _readable(self, name: str) -> None:
-        self._forget(name)
+        self.forget(name)
         self._ended(name)
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Watch it no longer (nothing happens if it is not watched)."""
         self._pids.pop(name, None)
         self._looked_at.pop(name, None)
         pidfd = self._pidfds.pop(name, -1)
@@ -76,7 +77,7 @@ class ProcessWatch:
             self._look_timer = None
         for name, pid in list(self._looked_at.items()):
             if not _exists(pid):
-                self._forget(name)
+                self.forget(name)
                 self._ended(name)
         if self._looked_at:
             self._look_timer = self._loop.call_later(LOOK_INTERVAL_S, self._look)
@@ -84,7 +85,7 @@ class ProcessWatch:
     def close(self) -> None:
         """Watch nothing any more (idempotent)."""
         for name in list(self._pids):
-            self._forget(name)
+            self.forget(name)
         if self._look_timer is not None:
             self._look_timer.cancel()
             self._look_timer = None

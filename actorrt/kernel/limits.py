@@ -91,6 +91,8 @@ PULL_BYTES_INFLIGHT_MAX: Final = 2 << 30
 """Bytes of the pulls in flight together; a single larger one goes alone."""
 PULL_SOURCES_MAX: Final = 4
 """Holders of an object that are asked, or read from, at once."""
+ASK_TIMEOUT_S: Final = 5.0
+"""A holder that does not say within this time whether it has an object is left out, until its owner names it again."""
 LOCATE_ROUNDS_MAX: Final = 3
 """How often an owner is asked where its object is before it counts as lost."""
 PIN_ATTEMPTS_MAX: Final = 3

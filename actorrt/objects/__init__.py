@@ -13,10 +13,12 @@ file                    duty
 ``attaching.py``        the store is made for the first process that attaches
 ``writing.py``          slabs, room for large objects, reports of sealed ones
 ``reading.py``          requests for objects: wishes, pins, one answer when all are done
-``puller.py``           runs the pulls; ``pulls.py``: their table of states; ``admission.py``: which may begin
+``puller.py``           runs the pulls; ``pulls.py``: their table of states; ``admission.py``: which may begin;
+                        ``asks.py``: questions to holders without an answer
 ``offers.py``           answers to other nodes
 ``catalog.py``          what lies here, by key, owner and writer; what is gone
 ``clients.py``          who is attached, what each asked for; ``tickets.py``: what the store was asked
+``leaving.py``          ends of clients and owners; ``leftovers.py``: pins of processes that have left
 ``notices.py``          what owners are told; ``suspects.py``: owners that may be dead
 ======================  ===============================================================================================
 
@@ -31,13 +33,20 @@ was reported is deleted when the report comes; and a process that died is buried
 before has come.
 
 **A pull's way** is the table ``pulls.TRANSITIONS``: ask a few holders at once, begin with the first that offers, add
-the others; when nobody has it, ask the owner (a few times). A copy is *secondary*: the store may drop it under
-pressure, and its owner is told. Arguments of tasks go before reads, reads before hints.
+the others; when nobody has it, ask the owner (a few times). A holder that says nothing for ``ASK_TIMEOUT_S`` is left
+out until the owner names it again; one that the cluster has given up (``NodeChanged``) is lost. A copy is *secondary*:
+the store may drop it under pressure, and its owner is told. Arguments of tasks go before reads, reads before hints.
+
+**Ends.** A client that leaves in order (``Detach``) takes along what it owned and all it asked for. Its process may go
+on and look at values: those pins stay, under its old name, until a later client of the process (the same pid) releases
+them or the port sees the process end. What a client does not wait for any more it withdraws (``WithdrawRequest``):
+else every ``get`` with a timeout would leave a wish behind.
 
 **Deaths.** With a client go its pins, slabs, unfinished objects and requests, and every object it *owned*. Of what it
 *wrote* for others the owners are asked (``VerifyObjects``): the word of it may have died with the writer. The end of a
-connection is not the end of a process: a client only loses its requests, an owner elsewhere is dialled once more
-before it counts as dead. Every object's owner is asked again now and then, so nothing stays for good by a lost word.
+connection is not the end of a process: a client only loses its requests; an owner elsewhere, or a client whose end the
+port cannot see (it listens by tcp only: it is on another machine), is dialled once more before it counts as dead.
+Every object's owner is asked again now and then, so nothing stays for good by a lost word.
 
 **Messages in**: ``objects.messages``. **Out**: to clients answers; to owners ``CopiesAdded``, ``CopiesRemoved``,
 ``LocateObject``, ``VerifyObjects``; to other managers ``AskForObject``, ``ObjectOffered``, ``ObjectMissing``; to the

@@ -119,6 +119,8 @@ class PinObjects(Message):
 
     wanted: tuple[ObjectWanted, ...]
     for_arguments: bool = False
+    ticket: int = 0
+    """Of the sender's choice, for ``WithdrawRequest``; 0: it will not be withdrawn."""
 
 
 class ObjectsPinned(Message):
@@ -137,12 +139,26 @@ class FetchObjects(Message):
     """(R: ObjectsFetched) Have these here, without a pin (``wait(fetch_local=True)``)."""
 
     wanted: tuple[ObjectWanted, ...]
+    ticket: int = 0
+    """As in ``PinObjects``."""
 
 
 class ObjectsFetched(Message):
     """Answer: the failures, by position; what is not listed is (or was just) here."""
 
     failed: tuple[tuple[int, Failure], ...] = ()
+
+
+class WithdrawRequest(Message):
+    """The sender does not want the answer to its request with this ticket any more: it fails, if it is still open."""
+
+    ticket: int
+
+
+class Detach(Message):
+    """The sender needs the store no more: all that is its own goes, except these pins, of views that still live."""
+
+    pinned: tuple[int, ...] = ()
 
 
 # ---- from owners, anywhere

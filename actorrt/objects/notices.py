@@ -33,6 +33,10 @@ class Notices:
         for start in range(0, len(keys), VERIFY_KEYS_MAX):
             self._tell(owner, VerifyObjects(tuple(keys[start : start + VERIFY_KEYS_MAX]), self._holder))
 
+    def dial(self, process: str) -> None:
+        """Ask nothing: only find out whether it can be reached."""
+        self._tell(process, VerifyObjects((), self._holder))
+
     def flush(self) -> None:
         """Send what was collected. Nothing is both added and removed in one step, so the order does not matter."""
         if self._added:

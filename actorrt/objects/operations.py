@@ -102,6 +102,12 @@ class Watch(msgspec.Struct, frozen=True):
     pid: int
 
 
+class Unwatch(msgspec.Struct, frozen=True):
+    """The end of this process is of no interest any more (its ``ClientDied`` may still come)."""
+
+    process: str
+
+
 class Report(msgspec.Struct, frozen=True):
     """Figures of the store and its ``objects_max`` largest objects; answered with ``StoreReported``."""
 
@@ -110,5 +116,18 @@ class Report(msgspec.Struct, frozen=True):
 
 
 Operation = (
-    Open | Create | Lease | Pin | Seal | Abort | Release | Delete | DropClient | Pull | AddSource | Watch | Report
+    Open
+    | Create
+    | Lease
+    | Pin
+    | Seal
+    | Abort
+    | Release
+    | Delete
+    | DropClient
+    | Pull
+    | AddSource
+    | Watch
+    | Unwatch
+    | Report
 )

@@ -8,6 +8,7 @@ from actorrt.kernel.effects import Do, Effect, Send
 from actorrt.kernel.limits import LOCATE_ROUNDS_MAX, PREFETCHES_MAX
 from actorrt.kernel.message import Address
 from actorrt.objects.admission import Admission
+from actorrt.objects.asks import Asks
 from actorrt.objects.catalog import Catalog
 from actorrt.objects.clients import Wish
 from actorrt.objects.messages import (
@@ -61,6 +62,7 @@ class Puller:
         self._tickets = tickets
         self.pulls = PullTable(me, hints_max=hints_max)
         self.admission = admission or Admission()
+        self.asks = Asks()
         self.arrived: list[Pull] = []
         """Complete copies, not sealed yet; their waiters come with them."""
         self.failed: list[tuple[Wish, Failure]] = []
@@ -136,6 +138,7 @@ class Puller:
 
     def _ask(self, pull: Pull) -> None:
         for holder in pull.take_candidates():
+            self.asks.add(pull.key, holder)
             self._effects.append(Send(Address(holder, OBJECTS), AskForObject(pull.key)))
 
     def offered(self, src: Address, message: ObjectOffered) -> None:
@@ -147,6 +150,7 @@ class Puller:
             self._holder_failed(pull, src.process)
             return
         del pull.asked[src.process]
+        self.asks.drop(pull.key, src.process)
         pull.sources[src.process] = message.endpoint
         if pull.state == ASKING:
             pull.fire("offer")
@@ -163,6 +167,10 @@ class Puller:
     def _holder_failed(self, pull: Pull, holder: str) -> None:
         """Out with it; ask others, or look again if nothing is left."""
         pull.fail(holder)
+        self.asks.drop(pull.key, holder)
+        self._one_less(pull)
+
+    def _one_less(self, pull: Pull) -> None:
         self._ask(pull)
         if (pull.state == ASKING and not pull.asked) or (pull.state == QUEUED and not pull.sources):
             self._look(pull)
@@ -313,7 +321,11 @@ class Puller:
             self._give_up(pull, failure)
 
     def expire(self, now: float) -> None:
-        """What should have been here has not come: look for it elsewhere."""
+        """What should have been here has not come, or a holder does not answer: look for it elsewhere."""
+        for key, holder in self.asks.take_due(now):
+            pull = self.pulls.table[key]
+            pull.ignore(holder)
+            self._one_less(pull)
         while self.pulls.due_s <= now:
             pull = self.pulls.table[next(iter(self.pulls.parked))]
             pull.failed[self.pulls.me] = None
@@ -329,6 +341,8 @@ class Puller:
 
     def _end(self, pull: Pull) -> None:
         self._stop_waiting(pull)
+        for holder in pull.asked:
+            self.asks.drop(pull.key, holder)
         self.pulls.end(pull)
 
     def _stop_waiting(self, pull: Pull) -> None:
@@ -341,6 +355,9 @@ class Puller:
         """Assert what holds between pulls, admission, tickets and catalog."""
         self.pulls.check()
         self.admission.check()
+        self.asks.check()
+        asking = [(key, holder) for key, pull in self.pulls.table.items() for holder in pull.asked]
+        assert sorted(asking) == sorted(self.asks.table), "a question without an end"
         assert not self.arrived
         assert not self.failed
         working = [pull.key for pull in self.pulls.table.values() if pull.state in AT_WORK]

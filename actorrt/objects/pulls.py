@@ -73,6 +73,7 @@ class Pull:
         "owner",
         "place",
         "rounds",
+        "silent",
         "size_bytes",
         "sources",
         "state",
@@ -96,6 +97,8 @@ class Pull:
         """Holders that offered it, with their endpoints."""
         self.failed: dict[str, None] = {}
         """Holders that do not have it, or were lost."""
+        self.silent: dict[str, None] = {}
+        """Holders that did not answer in time: asked again only when the owner names them again."""
         self.given: dict[str, str] = {}
         """Sources the port began with."""
         self.place: Place | None = None
@@ -134,9 +137,15 @@ class Pull:
         self.sources.pop(holder, None)
         self.failed[holder] = None
 
+    def ignore(self, holder: str) -> None:
+        """This holder does not answer."""
+        del self.asked[holder]
+        self.silent[holder] = None
+
     def lost(self, why: str) -> Failure:
         """Why it cannot be had."""
-        tried = ", ".join(self.failed) or "nobody"
+        silent = [f"{holder}, which does not answer" for holder in self.silent if holder not in self.failed]
+        tried = ", ".join([*self.failed, *silent]) or "nobody"
         text = f"object {object_id_of(self.key).hex()} is lost: {why} (tried: {tried})"
         return Failure("ObjectLostError", text, subject_id=object_id_of(self.key))
 

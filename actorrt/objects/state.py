@@ -14,9 +14,11 @@ from actorrt.objects import messages
 from actorrt.objects.attaching import Attaching
 from actorrt.objects.catalog import Catalog, Entry
 from actorrt.objects.clients import Client, Clients, StoreFacts, Wish
+from actorrt.objects.leaving import Leaving
+from actorrt.objects.leftovers import Leftovers
 from actorrt.objects.notices import Notices
 from actorrt.objects.offers import Offers
-from actorrt.objects.operations import Delete, DropClient, Report, Seal
+from actorrt.objects.operations import Delete, Report, Seal
 from actorrt.objects.puller import MANAGER, Puller
 from actorrt.objects.pulls import STATES
 from actorrt.objects.reading import Reading
@@ -33,6 +35,7 @@ from actorrt.objects.tickets import (
     Tickets,
 )
 from actorrt.objects.writing import Writing
+from actorrt.owner.messages import NodeChanged
 from actorrt.raylet.messages import StoreUsed
 
 AUDIT_TIMER: Final = "audit"
@@ -54,6 +57,8 @@ class ObjectManagerStatistics(msgspec.Struct, frozen=True):
     pulled_bytes_total: int
     pulls_failed_total: int
     asks_parked: int
+    leftover_pins: int
+    """Of processes that have left."""
 
     def figures(self) -> dict[str, int]:
         """All of it in one flat table: ``pulls`` in all and ``pulls_<state>``."""
@@ -78,17 +83,30 @@ class ObjectManagerMachine:
         self._effects: list[Effect] = []
         effects = self._effects
         self.clients = Clients()
+        self.leftovers = Leftovers()
         self.catalog = Catalog()
         self.tickets = Tickets()
         self.suspects = Suspects()
         self.notices = Notices(effects, me.process)
         self.offers = Offers(effects, self.catalog, bulk_endpoint)
-        self.attaching = Attaching(effects, self.clients, self.tickets, facts, bulk_endpoint)
+        self.attaching = Attaching(effects, self.clients, self.leftovers, self.tickets, facts, bulk_endpoint)
         self.puller = Puller(effects, me.process, self.catalog, self.tickets)
         self.writing = Writing(effects, self.catalog, self.tickets, self.puller)
         self.reading = Reading(effects, self.clients, self.catalog, self.tickets, self.puller, self.notices)
-        self._audit_s = NEVER_S
-        self._timer_s = NEVER_S
+        self.leaving = Leaving(
+            effects,
+            self.clients,
+            self.leftovers,
+            self.catalog,
+            self.tickets,
+            self.suspects,
+            self.notices,
+            self.attaching,
+            self.puller,
+            self.writing,
+            self.reading,
+        )
+        self._audit_s = self._timer_s = NEVER_S
         self._of_clients: dict[type, Callable[[Client, Envelope, Any, float], None]] = {
             messages.LeaseSlab: lambda c, e, m, _now: self.writing.lease(c, e, m),
             messages.CreateObject: lambda c, e, m, _now: self.writing.create(c, e, m),
@@ -96,10 +114,12 @@ class ObjectManagerMachine:
             messages.CreateAborted: lambda c, _e, m, _now: self.writing.aborted(c, m),
             messages.PinObjects: self.reading.request,
             messages.FetchObjects: self.reading.request,
-            messages.PinsReleased: lambda c, _e, m, _now: self.reading.released(c, m.numbers),
+            messages.WithdrawRequest: lambda c, _e, m, _now: self.reading.withdraw(c, m.ticket),
         }
         self._handlers: dict[type, Callable[[Envelope, Any, float], None]] = {
             messages.Attach: lambda e, m, _now: self.attaching.attach(e, m),
+            messages.PinsReleased: lambda e, m, _now: self.leaving.released(e.src, m.numbers),
+            messages.Detach: lambda e, m, _now: self.leaving.detach(e.src.process, m.pinned),
             messages.PrefetchObjects: self._prefetch_objects,
             messages.FreeObjects: self._free_objects,
             messages.ObjectLocated: lambda e, m, now: self.puller.located(e.src, m, now),
@@ -109,11 +129,12 @@ class ObjectManagerMachine:
             messages.StoreAnswered: self._store_answered,
             messages.PullEnded: self._pull_ended,
             messages.CopiesDropped: self._copies_dropped,
-            messages.ClientDied: self._client_died,
+            messages.ClientDied: lambda _e, m, now: self.leaving.process_ended(m.process, now),
             messages.UsageChanged: self._usage_changed,
             messages.StoreReported: self._store_reported,
             messages.GetStoreReport: self._get_store_report,
             messages.AuditDue: self._audit_due,
+            NodeChanged: self._node_changed,
             PeerGone: self._peer_gone,
         }
 
@@ -156,14 +177,20 @@ class ObjectManagerMachine:
             self._enter(entry, pull.waiters)
         failed, puller.failed = puller.failed, []
         for wish, failure in failed:
-            self.reading.done(wish, failure)
+            self.reading.lost(wish, failure)
         self.notices.flush()
+        puller.asks.date(now)
         if self.catalog and self._audit_s == NEVER_S:
             self._audit_s = now + AUDIT_INTERVAL_S
-        due_s = min(self._audit_s, puller.pulls.due_s, self.offers.due_s, self.clients.due_s, self.suspects.due_s)
+        due_s = self._next_due_s()
         if due_s < self._timer_s:
             self._timer_s = due_s
             self._effects.append(SetTimer(AUDIT_TIMER, due_s, messages.AuditDue()))
+
+    def _next_due_s(self) -> float:
+        puller = self.puller
+        others = (puller.pulls.due_s, puller.asks.due_s, self.offers.due_s, self.clients.due_s, self.suspects.due_s)
+        return min(self._audit_s, *others)
 
     def _enter(self, entry: Entry, waiters: Iterable[Wish]) -> None:
         """The object is here: give it to all who wait for it."""
@@ -174,8 +201,10 @@ class ObjectManagerMachine:
 
     def check(self) -> None:
         """Assert the machine's invariants."""
-        for part in (self.clients, self.catalog, self.notices, self.offers, self.attaching, self.puller, self.suspects):
+        for part in (self.clients, self.leftovers, self.catalog, self.notices, self.offers, self.attaching):
             part.check()
+        self.puller.check()
+        self.suspects.check()
         pins = {ticket.wish: None for ticket in self.tickets.table.values() if type(ticket) is PinAsked}
         waiting = {wish: None for pull in self.puller.pulls.table.values() for wish in pull.waiters}
         wishes = [w for c in self.clients.table.values() for r in c.requests for w in r.wishes.values()]
@@ -183,11 +212,13 @@ class ObjectManagerMachine:
             assert (wish in pins) != (wish in waiting), f"{wish!r} is nowhere, or twice"
             assert (wish in pins) == (wish.ticket != 0), f"{wish!r} has a wrong ticket"
         assert len(wishes) == len(waiting) + sum(wish.request.is_open for wish in pins)
-        of_clients = [number for client in self.clients.table.values() for number in client.tickets]
-        asked = [number for number, t in self.tickets.table.items() if isinstance(t, (Asked, PinAsked))]
-        assert sorted(of_clients) == sorted(asked), "the store was asked in the name of nobody"
+        for asked in self.tickets.table.values():
+            if isinstance(asked, (Asked, PinAsked)):
+                is_open = asked.is_open if isinstance(asked, Asked) else asked.wish.request.is_open
+                is_client = self.clients.table.get(asked.client.process) is asked.client
+                assert is_client or not is_open, "the store was asked in the name of nobody"
         assert not (self.catalog and self._audit_s == NEVER_S), "nobody audits"
-        assert self._timer_s <= min(self._audit_s, self.puller.pulls.due_s, self.offers.due_s, self.clients.due_s)
+        assert self._timer_s <= self._next_due_s(), "nobody wakes up in time"
 
     def statistics(self) -> ObjectManagerStatistics:
         """See ``kernel.machine.Machine``."""
@@ -206,6 +237,7 @@ class ObjectManagerMachine:
             pulled_bytes_total=puller.pulled_bytes,
             pulls_failed_total=puller.failed_count,
             asks_parked=len(self.offers),
+            leftover_pins=self.leftovers.pins_count,
         )
 
     # ---------------------------------------------------------------------------------------------- clients and owners
@@ -244,13 +276,11 @@ class ObjectManagerMachine:
             self.tickets.answered(answer.ticket)
             self.puller.created(asked.key, answer)
         elif isinstance(asked, PinAsked):
-            client = self.clients.table[asked.wish.request.src.process]
-            self.tickets.answered(answer.ticket, client)
-            self.reading.pinned(client, asked, answer, now)
+            self.tickets.answered(answer.ticket)
+            self.reading.pinned(asked, answer, now)
         elif isinstance(asked, (SlabAsked, RoomAsked)):
-            client = self.clients.table[asked.src.process]
-            self.tickets.answered(answer.ticket, client)
-            self.writing.granted(client, asked, answer)
+            self.tickets.answered(answer.ticket)
+            self.writing.granted(asked, answer)
 
     def _pull_ended(self, _envelope: Envelope, message: messages.PullEnded, _now: float) -> None:
         asked = self.tickets.get(message.ticket)
@@ -268,27 +298,11 @@ class ObjectManagerMachine:
         self._effects.append(Send(self.raylet, StoreUsed(message.used_bytes)))
 
     # ---------------------------------------------------------------------------------------------------------- deaths
-    def _client_died(self, _envelope: Envelope, message: messages.ClientDied, now: float) -> None:
-        if message.process in self.clients.table:
-            self.clients.died(message.process, now)
-        else:
-            self._owner_died(message.process)
-
-    def _bury(self, client: Client, now: float) -> None:
-        self.reading.cancel(client)
-        self.tickets.drop(client)
-        self._effects.append(Do(DropClient(client.name)))
-        self._owner_died(client.process)
-        # Whatever else it made is of use only if the word of it has reached the owner.
-        for owner, keys in self.catalog.forget_writer(client.process).items():
-            self.catalog.asked(owner, keys, now)
-            self.notices.verify(owner, keys)
-
-    def _owner_died(self, process: str) -> None:
-        self.suspects.forget(process)
-        keys = self.catalog.owned_by(process)
-        self._delete(keys)
-        self.puller.owner_died(process)
+    def _node_changed(self, _envelope: Envelope, message: NodeChanged, _now: float) -> None:
+        """The cluster has given a node up, which may hang or be cut off: its connections need not have ended."""
+        if not message.alive:
+            self.offers.peer_gone(message.raylet.process)
+            self.puller.peer_gone(message.raylet.process)
 
     def _peer_gone(self, _envelope: Envelope, message: PeerGone, now: float) -> None:
         """A connection ended. Of a client that means only that it does not wait for answers any more."""
@@ -300,14 +314,13 @@ class ObjectManagerMachine:
         self.offers.peer_gone(process)
         self.tickets.peer_gone(process)
         self.puller.peer_gone(process)
-        if client is None and self.catalog.owned_by(process) and self.suspects.is_dead(process, now):
-            self._owner_died(process)
+        self.leaving.lost(process, now)
 
     # ------------------------------------------------------------------------------------------------- time and figures
     def _audit_due(self, _envelope: Envelope, _message: messages.AuditDue, now: float) -> None:
         self._timer_s = NEVER_S
-        for client in self.clients.take_dead(now):
-            self._bury(client, now)
+        for client in self.clients.the_dead(now):
+            self.leaving.bury(client, now)
         self.puller.expire(now)
         self.offers.expire(now)
         for process in self.suspects.take_due(now):
@@ -315,6 +328,8 @@ class ObjectManagerMachine:
             if keys:
                 self.catalog.asked(process, keys, now)
                 self.notices.verify(process, keys)
+            elif process in self.clients.table:
+                self.notices.dial(process)
         if self._audit_s <= now:
             self._audit_s = NEVER_S
             for owner, keys in self.catalog.audit(now):

@@ -18,9 +18,11 @@ class OpenAsked:
 class Asked:
     """Something for a request of a client."""
 
-    __slots__ = ("is_open", "request_id", "src")
+    __slots__ = ("client", "is_open", "request_id", "src")
 
-    def __init__(self, src: Address, request_id: int) -> None:
+    def __init__(self, client: Client, src: Address, request_id: int) -> None:
+        self.client = client
+        """In whose name the store is asked; it may have left since."""
         self.src = src
         self.request_id = request_id
         self.is_open = True
@@ -38,17 +40,19 @@ class RoomAsked(Asked):
 
     __slots__ = ("made",)
 
-    def __init__(self, src: Address, request_id: int, made: NewObject) -> None:
-        super().__init__(src, request_id)
+    def __init__(self, client: Client, src: Address, request_id: int, made: NewObject) -> None:
+        super().__init__(client, src, request_id)
         self.made = made
 
 
 class PinAsked:
     """A pin for a wish."""
 
-    __slots__ = ("entry", "wish")
+    __slots__ = ("client", "entry", "wish")
 
-    def __init__(self, wish: Wish, entry: Entry) -> None:
+    def __init__(self, client: Client, wish: Wish, entry: Entry) -> None:
+        self.client = client
+        """As above."""
         self.wish = wish
         self.entry = entry
         """What the catalog knew when it was asked for."""
@@ -96,29 +100,34 @@ class Tickets:
     def __len__(self) -> int:
         return len(self.table)
 
-    def take(self, ticket: Ticket, client: Client | None = None) -> int:
-        """Return a new number. ``client``: in whose name the store is asked."""
+    def take(self, ticket: Ticket) -> int:
+        """Return a new number."""
         self._count += 1
         self.table[self._count] = ticket
-        if client is not None:
-            client.tickets[self._count] = None
         return self._count
 
     def get(self, number: int) -> Ticket | None:
         """What was asked under this number."""
         return self.table.get(number)
 
-    def answered(self, number: int, client: Client | None = None) -> None:
+    def answered(self, number: int) -> None:
         """It has been answered."""
         del self.table[number]
-        if client is not None:
-            del client.tickets[number]
 
-    def drop(self, client: Client) -> None:
-        """The client is dropped, and everything that was asked in its name."""
-        for number in client.tickets:
-            del self.table[number]
-        client.tickets.clear()
+    def drop(self, name: bytes) -> None:
+        """The store drops this client, and everything that was asked in its name."""
+        for number, ticket in list(self.table.items()):
+            if isinstance(ticket, (Asked, PinAsked)) and ticket.client.name == name:
+                del self.table[number]
+
+    def withdraw(self, client: Client) -> list[Asked]:
+        """The client leaves. Returns what it still waits for."""
+        waiting: list[Asked] = [
+            t for t in self.table.values() if isinstance(t, Asked) and t.client is client and t.is_open
+        ]
+        for asked in waiting:
+            asked.is_open = False
+        return waiting
 
     def peer_gone(self, process: str) -> None:
         """Nobody there waits for answers any more."""

@@ -24,17 +24,18 @@ class Writing:
 
     def lease(self, client: Client, envelope: Envelope, message: LeaseSlab) -> None:
         """A slab for many small objects."""
-        ticket = self._tickets.take(SlabAsked(envelope.src, envelope.request_id), client)
+        ticket = self._tickets.take(SlabAsked(client, envelope.src, envelope.request_id))
         self._effects.append(Do(Lease(ticket, message.length_bytes, client.name)))
 
     def create(self, client: Client, envelope: Envelope, message: CreateObject) -> None:
         """Room for a large one."""
         made = NewObject(message.key, message.size_bytes, message.owner)
-        ticket = self._tickets.take(RoomAsked(envelope.src, envelope.request_id, made), client)
+        ticket = self._tickets.take(RoomAsked(client, envelope.src, envelope.request_id, made))
         self._effects.append(Do(Create(ticket, message.key, message.size_bytes, client.name)))
 
-    def granted(self, client: Client, asked: SlabAsked | RoomAsked, answer: StoreAnswered) -> None:
+    def granted(self, asked: SlabAsked | RoomAsked, answer: StoreAnswered) -> None:
         """The store's answer to either."""
+        client = asked.client
         if type(asked) is RoomAsked and answer.place is not None:
             if asked.is_open:
                 client.creating[answer.place.number] = asked.made
@@ -43,6 +44,7 @@ class Writing:
                 self._effects.append(Do(Abort(answer.place.number)))
         elif type(asked) is SlabAsked and answer.slab is not None:
             if asked.is_open:
+                client.slabs[answer.slab.number] = None
                 self._effects.append(Reply(asked.src, asked.request_id, answer.slab))
             else:
                 self._effects.append(Do(Seal(client.name, done_slabs=(answer.slab.number,))))
@@ -57,8 +59,11 @@ class Writing:
         reports = {carved.key: carved for carved in message.carved}  # a key is reported once
         carved = tuple(c for key, c in reports.items() if key not in self._catalog and self._puller.takes_report(key))
         made += [NewObject(item.key, item.size_bytes, item.owner) for item in carved]
-        if created or carved or message.done_slabs:
-            self._effects.append(Do(Seal(client.name, created, carved, message.done_slabs)))
+        done_slabs = tuple(number for number in dict.fromkeys(message.done_slabs) if number in client.slabs)
+        for number in done_slabs:
+            del client.slabs[number]
+        if created or carved or done_slabs:
+            self._effects.append(Do(Seal(client.name, created, carved, done_slabs)))
         doomed = tuple(item.key for item in made if self._catalog.is_gone(item.key))
         if doomed:
             self._effects.append(Do(Delete(doomed)))
@@ -67,6 +72,14 @@ class Writing:
             for key, size_bytes, owner in made
             if key not in self._catalog and not self._catalog.is_gone(key) and self._puller.takes_report(key)
         ]
+
+    def leave(self, client: Client) -> None:
+        """It writes no more: what it has not completed goes, and its slabs come back."""
+        self._effects += [Do(Abort(number)) for number in client.creating]
+        client.creating.clear()
+        if client.slabs:
+            self._effects.append(Do(Seal(client.name, done_slabs=tuple(client.slabs))))
+            client.slabs.clear()
 
     def aborted(self, client: Client, message: CreateAborted) -> None:
         """The client will not complete this."""

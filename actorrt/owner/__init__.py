@@ -13,7 +13,8 @@ file               duty
 ``holdings.py``    which nodes have the large values; ``stores.py``: what object managers ask about them
 ``lineage.py``     the tasks that made large values, to make lost ones again
 ``locality.py``    tasks go to their data, data to where tasks will run
-``references.py``  what ``actorrt memory`` shows of an owner
+``references.py``  what ``actorrt memory`` shows of an owner; ``explain.py``: why an object is not there yet
+``waiting.py``     who waits for objects in this process
 ``arguments.py``   what a task waits for, and what travels with it
 ``submission.py``  leases, pushing, depth, outcomes, retries, deaths of leased workers
 ``calls.py``       one queue per actor; restarts, lost connections, scope

@@ -144,7 +144,7 @@ class ActorCaller:
         room = limits.ACTOR_CALLS_IN_FLIGHT_MAX - len(in_flight)
         while queue and room > 0:
             task = queue[0]
-            if task.state == WAITING:
+            if task.state == WAITING or (task.dependency_ids and not self.submitter.arguments.are_there(task)):
                 if not info.out_of_order:
                     break
                 held_back.append(queue.popleft())

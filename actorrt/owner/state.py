@@ -14,6 +14,7 @@ from actorrt.kernel.message import NOWHERE, Address, Envelope, PeerGone
 from actorrt.owner import messages as incoming
 from actorrt.owner import requests
 from actorrt.owner.calls import ActorCaller
+from actorrt.owner.explain import Explainer
 from actorrt.owner.objects import ACTOR_HANDLE_SUFFIX, ObjectTable
 from actorrt.owner.operations import Deliver, LosePeer, PrintLines, Wake
 from actorrt.owner.references import largest_references
@@ -59,6 +60,7 @@ class OwnerMachine:
         self.stores = Stores(self.objects, self.submitter.lineage)
         self.caller = ActorCaller(self.submitter, gcs)
         self.objects.on_handles_gone = self.caller.handles_gone
+        self.explainer = Explainer(self.objects, self.submitter, self.caller)
         self._ticking = False
         self._counting = False
         self._effects: list[Effect] = []

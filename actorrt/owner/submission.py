@@ -123,7 +123,7 @@ class TaskSubmitter:
         lease_spec = task.template.lease_spec
         assert lease_spec is not None
         key, raylet = task.template.lease_key, self.local_raylet
-        if task.dependency_ids:
+        if task.dependency_ids and self.arguments.any_stored(task):
             key, raylet = self.locality.choose(task, lease_spec, raylet)
         scheduling_class = self.classes.get(key)
         if scheduling_class is None:
@@ -193,7 +193,7 @@ class TaskSubmitter:
             taken = 0
             while queue and taken < share:
                 task = queue[0]
-                if task.state == ENDED:
+                if task.state == ENDED or (task.dependency_ids and not self.arguments.are_there(task)):
                     queue.popleft()
                     continue
                 template = task.template

@@ -37,7 +37,7 @@ class Ending:
 
     def other_nodes(self, nodes: tuple[NodeInfo, ...]) -> None:
         """Tell the owners in our workers of the dead among these (the GCS tells drivers only): they may have objects
-        there.
+        there. And the object manager beside us, which may wait for an answer from there.
         """
         for node in nodes:
             if not node.alive:
@@ -46,6 +46,7 @@ class Ending:
     def _tell_of(self, node: NodeInfo) -> None:
         text = node.death.text if node.death is not None else ""
         news = NodeChanged(node.node_id, node.raylet, alive=False, text=text)
+        self._effects.append(Send(Address(self._node.raylet.process, "objects"), news))
         self._effects.extend(Send(Address(process, "owner"), news) for process in self._pool.processes())
 
     def actor(self, hosted: HostedActor, cause: DeathCause, now: float, *, graceful: bool = False) -> None:

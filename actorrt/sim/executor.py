@@ -233,7 +233,7 @@ class Executor:
             arguments = self._arguments(call.arguments, dependencies, context)
             self._after_overhead(functools.partial(self._begin, work, program, code, arguments))
 
-        self.runtime.shelf.load_among(call.dependencies, loaded, for_arguments=True)
+        program.load = self.runtime.shelf.load_among(call.dependencies, loaded, for_arguments=True)
 
     def _begin(self, work: Work, program: Program, code: Code, arguments: list[Any]) -> None:
         if not self._stopped:

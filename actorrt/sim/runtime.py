@@ -31,7 +31,7 @@ from actorrt.owner.state import OwnerMachine
 from actorrt.owner.tasks import Task, Template, Waiter
 from actorrt.scheduling.resources import UNIT
 from actorrt.sim import values
-from actorrt.sim.shelf import Shelf
+from actorrt.sim.shelf import Load, Shelf
 from actorrt.sim.storage import SimStorage
 from actorrt.sim.values import Actor, Ref, TaskFailed, info_of
 from actorrt.sim.world import Process, SimulationError, World
@@ -211,8 +211,7 @@ class Runtime:
         """What is known of these right now."""
         records = self.machine.objects.records
         current = self.machine.objects.holdings.current
-        found = [records.get(ref.object_id) for ref in refs]
-        results = [None if record is None else record.result for record in found]
+        results = [None if (r := records.get(ref.object_id)) is None else r.result for ref in refs]
         return [current(result) if isinstance(result, Stored) else result for result in results]
 
     def wait(self, refs: Sequence[Ref], count: int, woken: Callable[[], None], *, fail_fast: bool) -> Waiter:
@@ -433,6 +432,7 @@ class Program:
         self._blocked = False
         self._losses = 0
         """How often what a get wanted could not be had."""
+        self.load: Load | None = None  # what it waits for in stores
         self.is_over = False
 
     def start(self, code: Code, arguments: Sequence[Any]) -> None:
@@ -454,6 +454,8 @@ class Program:
         """Cancel it: what it waits for raises ``Interrupted``."""
         if self.is_over:
             return
+        if self.load is not None:
+            self.load.withdraw()
         if self._generator is None:  # it has not begun
             self._finish(None, Interrupted("cancelled"))
         else:
@@ -513,8 +515,7 @@ class Program:
         self._runtime.world.after(0.0, resume, self._runtime.process)
 
     def _block(self, wish: Get | Wait, refs: tuple[Ref, ...], count: int, *, fail_fast: bool) -> None:
-        ready = sum(result is not None for result in self._runtime.results_of(refs))
-        if ready >= count:
+        if sum(result is not None for result in self._runtime.results_of(refs)) >= count:
             self._answer(self._turn, wish)
             return
         answer = functools.partial(self._answer, self._turn, wish)
@@ -548,7 +549,7 @@ class Program:
         stored = [result for result in results if isinstance(result, Stored)]
         if stored and not any(isinstance(result, Failure) for result in results):
             self._begin_block()
-            self._runtime.shelf.load(stored, functools.partial(self._loaded, turn, wish, results))
+            self.load = self._runtime.shelf.load(stored, functools.partial(self._loaded, turn, wish, results))
         else:
             self._unblock()
             self._give(wish, results)

@@ -2,7 +2,7 @@
 
 Small ones stay as they are. Values up to ``CARVE_BYTES_MAX`` are carved from slabs, others get room of their own; the
 report follows a moment later, so that the news of an object may be faster. What was read stays pinned for a while, as
-if a program still looked at it. A request whose connection breaks is made again.
+if a program still looked at it. A request whose connection breaks is made again, unless it was withdrawn.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from actorrt.objects.messages import (
     Attached,
     CarvedObject,
     CreateObject,
+    Detach,
     LeaseSlab,
     ObjectCreated,
     ObjectsPinned,
@@ -26,6 +27,7 @@ from actorrt.objects.messages import (
     PinsReleased,
     Place,
     SlabLeased,
+    WithdrawRequest,
 )
 from actorrt.sim.storage import SLAB_BYTES_MAX, SimStorage
 from actorrt.sim.world import Process, SimulationError
@@ -62,6 +64,24 @@ class Slab:
         return self.used_bytes + size_bytes <= self.lease.length_bytes
 
 
+class Load:
+    """Objects somebody waits for."""
+
+    __slots__ = ("_shelf", "over", "ticket", "withdrawn")
+
+    def __init__(self, shelf: Shelf, ticket: int) -> None:
+        self._shelf = shelf
+        self.ticket = ticket
+        self.over = False
+        self.withdrawn = False
+
+    def withdraw(self) -> None:
+        """Nobody waits any more."""
+        if not self.over and not self.withdrawn:
+            self.withdrawn = True
+            self._shelf.tell(WithdrawRequest(self.ticket))
+
+
 class Shelf:
     """See the module. Without a ``storage`` everything stays inline."""
 
@@ -78,6 +98,9 @@ class Shelf:
         self._carved: list[CarvedObject] = []
         self._done_slabs: list[int] = []
         self._report_pending = False
+        self._tickets = 0
+        self._views: dict[int, int] = {}
+        """Number -> how many programs look at it."""
         self.kept_count = 0
         self.loaded_count = 0
 
@@ -154,17 +177,32 @@ class Shelf:
         carved, self._carved = self._carved, []
         done, self._done_slabs = self._done_slabs, []
         if created or carved or done:
-            self._tell(ObjectsSealed(tuple(created), tuple(carved), tuple(done)))
+            self.tell(ObjectsSealed(tuple(created), tuple(carved), tuple(done)))
+
+    def close(self) -> None:
+        """The last word, of a process that ends in order."""
+        if self._attached:
+            self.report()
+            self.tell(Detach(tuple(number for number, count in self._views.items() for _ in range(count))))
 
     # ------------------------------------------------------------------ reading
-    def load(self, stored: Sequence[Stored], loaded: Loaded, *, for_arguments: bool = False, attempt: int = 0) -> None:
+    def load(self, stored: Sequence[Stored], loaded: Loaded, *, for_arguments: bool = False) -> Load:
         """Have these here; ``loaded`` gets a value or a failure for each."""
+        self._tickets += 1
+        load = Load(self, self._tickets)
         wanted = tuple(ObjectWanted(item.key, item.size_bytes, item.owner, item.holders) for item in stored)
+        self._pin(load, PinObjects(wanted, for_arguments, load.ticket), stored, loaded, 0)
+        return load
 
+    def _pin(self, load: Load, body: PinObjects, stored: Sequence[Stored], loaded: Loaded, attempt: int) -> None:
         def retry(attempt: int) -> None:
-            self.load(stored, loaded, for_arguments=for_arguments, attempt=attempt)
+            if load.withdrawn:
+                loaded([Failure("GetTimeoutError", "withdrawn")] * len(stored))
+            else:
+                self._pin(load, body, stored, loaded, attempt)
 
         def pinned(answer: Message) -> None:
+            load.over = True
             if not isinstance(answer, ObjectsPinned):
                 loaded([_failure(answer)] * len(stored))
                 return
@@ -174,6 +212,7 @@ class Shelf:
                 if isinstance(place, Place):
                     data = self.storage.read(place.number, self._process.name)
                     places.append((place.number, data))
+                    self._views[place.number] = self._views.get(place.number, 0) + 1
                     found.append(Value(data, (), item.refs))
                 else:
                     found.append(place)
@@ -183,32 +222,36 @@ class Shelf:
                 self._world.after(PINNED_S_MAX * self._rng.random(), release, self._process)
             loaded(found)
 
-        self._ask(PinObjects(wanted, for_arguments), pinned, retry, attempt)
+        self._ask(body, pinned, retry, attempt)
 
     def load_among(
         self, results: Sequence[Result], loaded: Callable[[Sequence[Result]], None], *, for_arguments: bool = False
-    ) -> None:
-        """Have those of these here that lie in stores; ``loaded`` gets all of them, perhaps at once."""
+    ) -> Load | None:
+        """Have those of these here that lie in stores; ``loaded`` gets all of them, perhaps at once (then: None)."""
         stored = [result for result in results if isinstance(result, Stored)]
         if not stored:
             loaded(results)
-            return
+            return None
 
         def found(there: list[Value | Failure]) -> None:
             rest = iter(there)
             loaded([next(rest) if isinstance(result, Stored) else result for result in results])
 
-        self.load(stored, found, for_arguments=for_arguments)
+        return self.load(stored, found, for_arguments=for_arguments)
 
     def _release(self, places: list[tuple[int, bytes]]) -> None:
         """The views are gone; what they showed must not have changed."""
         for number, data in places:
             if self.storage.read(number, self._process.name) is not data:
                 raise SimulationError(f"object {number} has changed under the eyes of {self._process.name}")
-        self._tell(PinsReleased(tuple(number for number, _ in places)))
+            self._views[number] -= 1
+            if not self._views[number]:
+                del self._views[number]
+        self.tell(PinsReleased(tuple(number for number, _ in places)))
 
     # ------------------------------------------------------------------ requests
-    def _tell(self, body: Message) -> None:
+    def tell(self, body: Message) -> None:
+        """Send something to the manager."""
         self._world.send(self._process, "owner", self._manager, body)
 
     def _ask(self, body: Message, answered: Callable[[Message], None], retry: Retry, attempt: int) -> None:

@@ -142,6 +142,8 @@ class SimStorage(Watcher):
                     self._added[operation.ticket].append(operation.source)
             case operations.Watch():
                 self._watch(operation.process)
+            case operations.Unwatch():
+                self._watched.pop(operation.process, None)
             case _:
                 self._do_now(operation)
         self._tell_usage()
@@ -239,7 +241,8 @@ class SimStorage(Watcher):
         for item in operation.carved:
             self._adopt(item, operation.client)
         for number in operation.done_slabs:
-            assert self.slabs.pop(number) == operation.client
+            assert self.slabs[number] == operation.client
+            self._take_back(number)
 
     def _adopt(self, item: CarvedObject, client: bytes) -> None:
         data = self.carved.pop(item.number, None)
@@ -276,9 +279,13 @@ class SimStorage(Watcher):
                 item.pins[client] = 1
                 self._release(item.number, client)
         for slab in [slab for slab, of in self.slabs.items() if of == client]:
-            del self.slabs[slab]
-            for number in [number for number, of in self._carved_in.items() if of == slab]:
-                del self._carved_in[number], self.carved[number]
+            self._take_back(slab)
+
+    def _take_back(self, slab: int) -> None:
+        """A slab, with what was written in it and never reported."""
+        del self.slabs[slab]
+        for number in [number for number, of in self._carved_in.items() if of == slab]:
+            del self._carved_in[number], self.carved[number]
 
     # ------------------------------------------------------------------ pulls
     def _transfer(self, operation: operations.Pull, failed: tuple[str, ...]) -> None:

@@ -80,7 +80,7 @@ class Worker:
 
     def _end(self, cause: DeathCause, orderly: bool) -> None:
         if orderly:
-            self.runtime.shelf.report()
+            self.runtime.shelf.close()
         self.node.pool.left(self.worker_id, cause)
         self.node.town.world.end(self.process, cause.text, orderly=True)
 
@@ -205,9 +205,11 @@ class Driver:
     def leave(self) -> None:
         """Say goodbye and end."""
         assert self.runtime is not None
+        shelf = self.runtime.shelf
 
         def answered(_body: Message) -> None:
             self.left = True
+            shelf.close()
             self.town.world.end(self.process, "left", orderly=True)
 
         self.process.request(self.town.gcs, FinishJob(self.runtime.job_id), answered)

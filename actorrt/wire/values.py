@@ -29,6 +29,13 @@ _VIEW = b"M"
 _BYTES = b"B"
 """The same of a large bytes object."""
 NONE_VALUE = Value(_NONE)
+ARRAY_BYTES_MIN = 8192
+STREAMS_KEPT_MAX = 1000
+_streams: dict[tuple[str, tuple[int, ...], bool], bytes] = {}
+"""Pickle streams of plain arrays, by what they depend on."""
+PLAIN_BYTES_MIN = 2048
+"""Bytes objects from this size are not pickled: a frame of their own costs less than a copy."""
+_NUMBERS = frozenset({int, float, bool})
 _PLAIN = frozenset({bytes, str})
 """Types that hold nothing but themselves (a character has four bytes at most)."""
 ARGUMENTS_STORED = b"S"
@@ -132,17 +139,55 @@ def dumps(value: Any, keep: Keep | None = None, whose: Whose | None = None) -> V
     """
     if value is None:
         return NONE_VALUE
-    if type(value) in _PLAIN and len(value) < BUFFER_OUT_OF_BAND_BYTES_MIN // 4:
+    kind = type(value)
+    if kind in _NUMBERS:
         return Value(pickle.dumps(value, 5))
-    pickled = collecting(value)
-    if not pickled.buffers and len(pickled.data) < BUFFER_OUT_OF_BAND_BYTES_MIN:
-        return Value(pickled.data, (), pickled.refs)
+    if kind in _PLAIN:
+        if kind is bytes and PLAIN_BYTES_MIN <= len(value) <= INLINE_VALUE_BYTES_MAX:
+            return Value(_BYTES, (Buffer(value),))  # cannot change: not even copied
+        if len(value) < BUFFER_OUT_OF_BAND_BYTES_MIN // 4:
+            return Value(pickle.dumps(value, 5))
+    pickled = _array(value) if kind.__name__ == "ndarray" and kind.__module__ == "numpy" else None
+    if pickled is None:
+        buffers: list[memoryview] = []
+        outer = _collector.refs
+        refs: list[RefInfo] = []
+        _collector.refs = refs
+        try:
+            data = pickle_any(compact(value), buffers)
+        finally:
+            _collector.refs = outer
+        if not buffers and len(data) < BUFFER_OUT_OF_BAND_BYTES_MIN:
+            return Value(data, (), tuple(refs))
+        pickled = Pickled(data, buffers, tuple(refs))
     if keep is not None and pickled.size_bytes() > INLINE_VALUE_BYTES_MAX:
         assert whose is not None
         stored = keep(pickled, whose)
         if stored is not None:
             return stored
     return pickled.snapshot()
+
+
+def _array(array: Any) -> Pickled | None:
+    """A plain NumPy array without pickling it: the stream, which its bytes are no part of, is that of the last array of
+    the same type and shape. None: it is small, or not so plain.
+    """
+    if array.nbytes < ARRAY_BYTES_MIN or array.dtype.kind not in "biufc" or reducers.in_use():
+        return None
+    flags = array.flags
+    if not flags.c_contiguous:
+        return None
+    key = (array.dtype.str, array.shape, flags.writeable)
+    stream = _streams.get(key)
+    if stream is None:
+        if len(_streams) >= STREAMS_KEPT_MAX:
+            _streams.clear()
+        stream = _streams[key] = pickle.dumps(array, 5, buffer_callback=_leave_out)
+    return Pickled(stream, [memoryview(array).cast("B")], ())
+
+
+def _leave_out(_buffer: pickle.PickleBuffer) -> bool:
+    return False
 
 
 def inline(value: Any) -> Value:

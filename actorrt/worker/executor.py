@@ -397,12 +397,12 @@ class Executor:
                 known = self._callable_of(template)
                 if self._finished and (known.average_s > QUICK_S or self._runs_once(template)):
                     self._flush()
-                args, kwargs = self._arguments(work)
                 try:
                     if not pooled:
                         self._main_task = task_id
                     if context.cancelled:
                         raise KeyboardInterrupt  # it was cancelled before it could be interrupted
+                    args, kwargs = self._arguments(work)  # may take long: they may have to come from elsewhere
                     value = known.function(*args, **kwargs)
                     if template.is_streaming:
                         sender = self._sender(work)

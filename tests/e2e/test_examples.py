@@ -60,7 +60,8 @@ def tasks_by_pid(output):
 
 
 def test_every_example_is_tested():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", "async_pipeline.py", "wordcount.py"}
+    tested = {"quickstart.py", "async_pipeline.py", "wordcount.py", "actor_pool.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
 def test_quickstart():
@@ -73,6 +74,20 @@ def test_quickstart():
         "counter: [11, 13, 16]",
         "first to finish: 0.05 - still running: 1",
         "the task raised: TaskError(KeyError)",
+    ]
+    assert done.stderr == ""
+
+
+def test_actor_pool():
+    done = example("actor_pool.py")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "actor pool: [0, 1, 4, 9, 16]",
+        "as completed: [0.01, 0.5]",
+        "map unordered: [0, 1, 8, 27, 64]",
+        "through the queue: ['TO', 'BE', 'OR', 'NOT']",
+        "processes: [100, 101, 102]",
+        "executor: (3, 2)",
     ]
     assert done.stderr == ""
 

@@ -4,6 +4,16 @@ import numpy as np
 import pytest
 
 from actorrt import util
+from actorrt.wire import reducers
+
+
+@pytest.fixture(autouse=True)
+def the_table_as_it_was():
+    """Workers of in-process clusters register in this process."""
+    before = set(reducers._table)
+    yield
+    for cls in set(reducers._table) - before:
+        reducers.deregister(cls)
 
 
 def make_class():

@@ -119,3 +119,14 @@ def test_a_wait_for_a_future_looks_whether_anybody_lives(owner, blocker, monkeyp
     owner.error = ConnectionError("gone")
     with pytest.raises(ConnectionError, match="gone"):
         blocker.wait_future(Future(), None)
+
+
+def test_a_long_wait_says_what_it_waits_for_and_then_more_and_more_seldom(owner, blocker, monkeypatch, caplog):
+    monkeypatch.setattr(blocking, "LOOK_INTERVAL_S", 0.005)
+    monkeypatch.setattr(blocking, "LONG_WAIT_S", 0.01)
+    assert blocker.wait((), 1, 0.3, fail_fast=True, explain=lambda: "a task of mine") is False
+    said = [record.getMessage() for record in caplog.records]
+    assert 1 <= len(said) <= 3
+    assert all("a task of mine" in line for line in said)
+    assert blocker.wait_future(Future(), time.monotonic() + 0.05) is False
+    assert "nothing more is known" in caplog.records[-1].getMessage()

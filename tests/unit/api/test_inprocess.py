@@ -14,6 +14,9 @@ from actorrt import exceptions
 from actorrt.api.inprocess import InProcessCluster
 from actorrt.cluster import session
 from actorrt.cluster.bulk import BulkError
+from actorrt.kernel.context import find_runtime
+from actorrt.kernel.message import Address
+from actorrt.objects.messages import GetStoreReport
 from actorrt.objects.operations import Open
 from actorrt.testing import Cluster
 
@@ -125,3 +128,33 @@ def test_a_node_that_ends_by_itself_removes_its_files():
             threading.Event().wait(0.005)
     finally:
         cluster.stop()
+
+
+def test_what_a_killed_worker_had_in_the_store_goes(rt):
+    """Its "process" is ours, and never ends: it leaves by saying so."""
+
+    class Maker:
+        def make(self, view):
+            self.ref, self.view = actorrt.put(bytes(1 << 20)), view
+
+    runtime = find_runtime()
+    manager = Address(runtime.raylet.process, "objects")
+
+    def figures(*names):
+        report = runtime.ask(manager, GetStoreReport())
+        return tuple(report.figures.get(name, 0) for name in names)
+
+    before = figures("clients", "leftover_pins", "objects")
+    shared = actorrt.put(bytes(1 << 20))
+    actorrt.get(shared)
+    makers = [actorrt.remote(num_cpus=0)(Maker).remote() for _ in range(3)]
+    actorrt.get([maker.make.remote(shared) for maker in makers], timeout=20)
+    assert figures("objects")[0] == before[2] + 1 + len(makers)
+    for maker in makers:
+        actorrt.kill(maker)
+    del maker, makers, shared
+    deadline_s = time.monotonic() + 10
+    while figures("clients", "leftover_pins", "objects") != (max(before[0], 1), before[1], before[2]):
+        assert time.monotonic() < deadline_s, figures("clients", "leftover_pins", "objects")
+        gc.collect()
+        threading.Event().wait(0.01)

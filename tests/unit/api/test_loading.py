@@ -1,6 +1,7 @@
 """Values of results, in threads, coroutines and callbacks; the store is a fake."""
 
 import asyncio
+import threading
 from concurrent.futures import Future
 
 import pytest
@@ -9,7 +10,7 @@ from actorrt.api.blocking import Blocker
 from actorrt.api.loading import Loader, deadline_of, rebuilt
 from actorrt.cluster import shelf as shelf_module
 from actorrt.kernel.errors import GetTimeoutError, InternalError, OwnerDiedError
-from actorrt.objects.messages import ObjectsFetched, ObjectsPinned, Place
+from actorrt.objects.messages import ObjectsPinned, Place
 from actorrt.wire import values
 from actorrt.wire.records import Failure, Stored
 
@@ -31,14 +32,19 @@ class Shelf:
         self.asked = []
         self.futures = []
         self.released = []
+        self.tickets = []
+        self.withdrawn = []
 
-    def pin(self, wanted, *, for_arguments=False):
+    def pin(self, wanted, ticket, *, for_arguments=False):
+        self.tickets.append(ticket)
         self.asked.append((list(wanted), for_arguments))
         return self._future(None if self.found is None else ObjectsPinned(tuple(self.found)))
 
-    def fetch(self, wanted):
-        self.asked.append((list(wanted), "fetch"))
-        return self._future(ObjectsFetched() if self.found else None)
+    def next_ticket(self):
+        return len(self.tickets) + 1
+
+    def withdraw(self, ticket):
+        self.withdrawn.append(ticket)
 
     def _future(self, answer):
         future = Future()
@@ -94,6 +100,7 @@ def test_a_failure_of_the_store_is_raised(shelf, loader):
 def test_what_does_not_come_in_time_is_let_go(shelf, loader):
     with pytest.raises(GetTimeoutError, match=r"1 values.*1000 bytes, held by there"):
         loader.load_all([stored(1, "there")], deadline_of(0.01))
+    assert shelf.withdrawn == [1]
     shelf.futures[0].set_result(ObjectsPinned((PLACE,)))
     assert shelf.released == [PLACE]
 
@@ -161,13 +168,19 @@ def test_what_cannot_be_rebuilt_says_why(shelf, loader, monkeypatch):
         rebuilt(FAILED)
 
 
-def test_only_what_lies_elsewhere_is_fetched(shelf, loader):
-    shelf.found = [PLACE]
-    results = [values.dumps(1), stored(1, "here"), stored(2, "there", "here"), stored(3, "there"), FAILED, None]
-    assert loader.fetch(results, None) == [True, True, True, True, True, False]
-    assert shelf.asked == [([results[3]], "fetch")]
-    shelf.found = None
-    assert loader.fetch(results, deadline_of(0.0)) == [True, True, True, False, True, False]
+def test_the_same_object_is_pinned_once_however_often_it_is_named(shelf, loader):
+    shelf.found = [PLACE, PLACE]
+    results = [stored(1), values.dumps("a"), stored(2), stored(1), stored(1)]
+    assert loader.load_all(results) == ["object 1", "a", "object 2", "object 1", "object 1"]
+    assert shelf.asked == [([stored(1), stored(2)], False)]
+
+
+def test_what_is_here_is_had_without_waiting(shelf, loader):
+    """The node's answer takes a moment: a deadline that is over is no reason not to listen."""
+    threading.Timer(0.02, lambda: shelf.futures[0].set_result(ObjectsPinned((PLACE,)))).start()
+    assert loader.load_all([stored(1, "there", "here")], deadline_of(0.0)) == ["object 1"]
+    with pytest.raises(GetTimeoutError):
+        loader.load_all([stored(1, "there")], deadline_of(0.0))
 
 
 def test_a_timeout_becomes_a_moment():

@@ -27,9 +27,19 @@ class World:
         self.released = []
         self.renewals = []
         self.timers = []
+        self.tickets = 0
+        self.withdrawn = []
         monkeypatch.setattr(pinning_module.time, "monotonic", lambda: self.now)
 
-    def pin(self, wanted, *, for_arguments=False):
+    def next_ticket(self):
+        self.tickets += 1
+        return self.tickets
+
+    def withdraw(self, ticket):
+        self.withdrawn.append(ticket)
+
+    def pin(self, wanted, ticket, *, for_arguments=False):
+        assert ticket == self.tickets
         self.asked.append((list(wanted), for_arguments))
         future = Future()
         future.set_running_or_notify_cancel()
@@ -142,8 +152,10 @@ def test_the_node_does_not_answer(world):
 def test_whoever_lets_go_leaves_no_pin(world):
     pinning = world.start(stored(1), stored(2))
     pinning.abandon()
+    assert world.withdrawn == [1]
     world.found(LOST, PLACES[0])
     world.renewed(stored(1, b"b"))
+    assert world.withdrawn == [1, 2]  # what is asked for all the same is not wanted either
     world.found(PLACES[1], PLACES[2])
     assert world.released == PLACES[:3]
     failed = world.start(stored(1))

@@ -1,3 +1,5 @@
+import types
+
 import pytest
 
 from actorrt.api.blocking import Blocker
@@ -17,12 +19,21 @@ class Owner:
         self.flushed = 0
         self.waited = []
         self.then = {}
-        self.readiness = Readiness(
-            self.records, Blocker(self.add, lambda _w: None, lambda: None), self.flush, self.check
+        self.put = {}
+        blocker = Blocker(self.add, lambda _w: None, lambda: None)
+        machine = types.SimpleNamespace(
+            objects=types.SimpleNamespace(records=self.records),
+            explainer=types.SimpleNamespace(why_not_ready=lambda object_id: f"{object_id.hex()} is late"),
         )
+        self.readiness = Readiness(machine, blocker, self.flush, self.check)
 
     def flush(self):
+        """What was put becomes known."""
         self.flushed += 1
+        put, self.put = self.put, {}
+        for ref, result in put.items():
+            self.know(ref, result)
+        return bool(put)
 
     def check(self):
         pass
@@ -50,7 +61,12 @@ def test_what_is_there_is_not_waited_for(owner):
     assert owner.readiness.results_of([ONE, TWO, ONE], None) == [VALUE, Failure("TaskError", "x"), VALUE]
     assert owner.readiness.wait([ONE, TWO], 1, None) == ([ONE], [TWO])
     assert owner.waited == []
-    assert owner.flushed == 2
+
+
+def test_what_was_put_and_not_told_yet_is_found(owner):
+    owner.put = {ONE: VALUE, TWO: VALUE}
+    assert owner.readiness.results_of([ONE, TWO], None) == [VALUE, VALUE]
+    assert (owner.flushed, owner.waited) == (1, [])
 
 
 def test_waiting_until_enough_is_there(owner):
@@ -63,7 +79,7 @@ def test_waiting_until_enough_is_there(owner):
 
 def test_a_timeout_names_what_is_missing(owner):
     owner.know(ONE, VALUE)
-    with pytest.raises(GetTimeoutError, match=r"1 of 2 objects were not ready after 0 s; the first is ObjectRef\(0202"):
+    with pytest.raises(GetTimeoutError, match=r"after 0 s 1 of 2 objects were not ready; the first: 0202.* is late"):
         owner.readiness.results_of([ONE, TWO], 0)
     assert owner.readiness.wait([TWO], 1, 0) == ([], [TWO])
 

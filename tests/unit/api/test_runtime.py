@@ -45,7 +45,7 @@ def test_records_go_with_their_refs(rt):
 
 def test_a_timeout_names_what_is_missing(rt):
     gate = rt.remote(num_cpus=64)(lambda: 1)
-    with pytest.raises(exceptions.GetTimeoutError, match=r"1 of 2 objects.*'CPU': 64\.0"):
+    with pytest.raises(exceptions.GetTimeoutError, match=r"1 of 2 objects.*CPU: 64"):
         rt.get([rt.put(1), gate.remote()], timeout=0.01)
 
 

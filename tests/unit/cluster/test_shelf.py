@@ -109,8 +109,9 @@ def thread():
     made.stop()
 
 
-def make_shelf(manager, thread):
+def make_shelf(manager, thread, **more):
     return Shelf(
+        **more,
         request=manager.request,
         send=manager.send,
         loop=thread.loop,
@@ -339,3 +340,82 @@ def test_attaching_is_tried_again_after_a_refusal(shelf, manager):
 def test_refs_inside_are_named(shelf):
     pickled = values.Pickled(b"x" * 200_000, [], (RefInfo(b"r" * 20, "other"),))
     assert shelf.keep(pickled, (b"t" * 16, 0, "owner")).refs == (RefInfo(b"r" * 20, "other"),)
+
+
+def test_at_the_end_only_pins_of_living_views_are_kept(manager, thread):
+    shelf = make_shelf(manager, thread, outlives=True)
+    kept(shelf, np.zeros(200_000, np.uint8))
+    (array,) = read(shelf, kept(shelf, np.arange(50_000), 1))
+    shelf.close()
+    *_, sealed, detach = manager.told
+    assert isinstance(sealed, m.ObjectsSealed)
+    assert sealed.done_slabs
+    assert len(detach.pinned) == 1
+    assert manager.store.statistics().pinned == 1
+    del array
+    settle(thread)
+    assert manager.store.statistics().pinned == 0
+
+
+def test_pins_that_go_after_the_loop_are_told_by_the_next_runtime_of_the_process(manager):
+    first = LoopThread("first")
+    first.start()
+    old = make_shelf(manager, first)
+    (array,) = read(old, kept(old, np.arange(50_000)))
+    old.close()
+    first.stop()
+    del array
+    assert manager.store.statistics().pinned == 1
+    second = LoopThread("second")
+    second.start()
+    try:
+        new = make_shelf(manager, second)
+        kept(new, np.arange(50_000), 1)
+        settle(second)
+        assert manager.store.statistics().pinned == 0
+    finally:
+        second.stop()
+
+
+def test_an_interrupted_report_is_sent_later(shelf, manager, monkeypatch):
+    def interrupted(_body):
+        raise KeyboardInterrupt
+
+    kept(shelf, np.zeros(200_000, np.uint8))
+    shelf.report()
+    monkeypatch.setattr(shelf, "_send", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kept(shelf, np.zeros(200_000, np.uint8), 1)
+    monkeypatch.undo()
+    shelf.report()
+    assert len(manager.owners()) == 2
+
+
+def test_a_slab_that_comes_too_late_is_used_by_whoever_writes_next(shelf, manager, monkeypatch):
+    shelf._accessed()
+    manager.held = []
+    wait = Future.result
+    interrupts = iter([KeyboardInterrupt])
+
+    def result(future, timeout=None):
+        for interrupt in interrupts:
+            raise interrupt
+        return wait(future, timeout)
+
+    monkeypatch.setattr(Future, "result", result)
+    with pytest.raises(KeyboardInterrupt):
+        kept(shelf, np.zeros(200_000, np.uint8))
+    ((body, future),) = manager.held
+    manager.held = None
+    manager.answer(body, future)
+    kept(shelf, np.zeros(200_000, np.uint8), 1)
+    assert [type(body) for body in manager.asked].count(m.LeaseSlab) == 1
+
+
+def test_requests_can_be_withdrawn(shelf, manager):
+    ticket = shelf.next_ticket()
+    assert shelf.next_ticket() != ticket
+    shelf.pin((Stored(b"m" * 28, 5, "owner", ("node",)),), ticket)
+    shelf.withdraw(ticket)
+    assert manager.asked[-1].ticket == ticket
+    assert manager.told[-1] == m.WithdrawRequest(ticket)

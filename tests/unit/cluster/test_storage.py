@@ -34,6 +34,7 @@ from actorrt.objects.operations import (
     Release,
     Report,
     Seal,
+    Unwatch,
     Watch,
 )
 from actorrt.store.base import Limits
@@ -150,7 +151,11 @@ async def test_a_watched_process(tmp_path, process):
     async with port(tmp_path) as made:
         made.storage.perform(Watch("unix:///w", process.pid))
         made.storage.perform(Watch("unix:///me", os.getpid()))
-        made.storage.perform(Watch("tcp://10.0.0.5:7", process.pid))  # a number of another machine
+        made.storage.perform(Watch("unix:///left", process.pid))
+        made.storage.perform(Unwatch("unix:///left"))
+        made.storage.perform(Unwatch("unix:///unknown"))
+        await made.ask(Report, 5)
+        await asyncio.sleep(0)  # by now they are watched, or not
         process.communicate()
         await made.heard(lambda m: m == ClientDied("unix:///w"))
         assert len(made.of(ClientDied)) == 1

@@ -93,6 +93,22 @@ async def test_a_name_that_gets_another_process(way, sleeper):
 
 
 @pytest.mark.asyncio
+async def test_who_is_forgotten_is_not_told_of(way, sleeper):
+    ended = Ended()
+    watching = ProcessWatch(asyncio.get_running_loop(), ended)
+    for name in ("a", "b"):
+        watching.watch(name, sleeper.pid)
+    watching.forget("a")
+    watching.forget("a")
+    assert len(watching) == 1
+    sleeper.kill()
+    await asyncio.to_thread(sleeper.wait)
+    await ended.wait()
+    assert ended.names == ["b"]
+    watching.close()
+
+
+@pytest.mark.asyncio
 async def test_the_end(way, sleeper):
     ended = Ended()
     watching = ProcessWatch(asyncio.get_running_loop(), ended)

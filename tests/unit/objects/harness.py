@@ -9,6 +9,7 @@ from actorrt.kernel.message import NOWHERE, Address, Envelope, PeerGone
 from actorrt.objects import messages
 from actorrt.objects.catalog import Catalog, Entry
 from actorrt.objects.clients import READS, Clients, Request, StoreFacts
+from actorrt.objects.leftovers import Leftovers
 from actorrt.objects.messages import CarvedObject, ObjectWanted, Place, StoreAnswered
 from actorrt.objects.operations import Create, Delete, Pin, Pull, Seal, Watch
 from actorrt.objects.puller import Puller
@@ -80,11 +81,18 @@ class Node:
     def ended(self, operation, *failed, failure=None):
         return self.tell(NOWHERE, messages.PullEnded(operation.ticket, failed, failure))
 
-    def pin(self, client, *wishes, request_id=7, for_arguments=False):
-        return self.tell(client, messages.PinObjects(tuple(wishes), for_arguments), request_id)
+    def pin(self, client, *wishes, request_id=7, for_arguments=False, ticket=0):
+        return self.tell(client, messages.PinObjects(tuple(wishes), for_arguments, ticket), request_id)
 
-    def fetch(self, client, *wishes, request_id=8):
-        return self.tell(client, messages.FetchObjects(tuple(wishes)), request_id)
+    def fetch(self, client, *wishes, request_id=8, ticket=0):
+        return self.tell(client, messages.FetchObjects(tuple(wishes), ticket), request_id)
+
+    def pinned(self, client, number):
+        """A client that has this object pinned."""
+        self.pin(client, wanted(number, HERE))
+        [pin] = self.take(Pin)
+        self.answer(pin, place(number))
+        self.replies()
 
     def seal(self, client, *numbers, **details):
         reports = tuple(carved(number, **details) for number in numbers)
@@ -171,6 +179,7 @@ class Bench:
     def __init__(self, **options):
         self.effects = []
         self.clients = Clients()
+        self.leftovers = Leftovers()
         self.catalog = Catalog()
         self.tickets = Tickets()
         self.puller = Puller(self.effects, HERE, self.catalog, self.tickets, **options)
@@ -179,9 +188,9 @@ class Bench:
         self.clients.attach(address.process, pid)
         return self.clients.table[address.process]
 
-    def wish(self, *items, client=None, urgency=READS, request_id=7, pins=True):
+    def wish(self, *items, client=None, urgency=READS, request_id=7, pins=True, ticket=0):
         client = client or self.client()
-        request = Request(Address(client.process, "owner"), request_id, len(items), urgency, pins=pins)
+        request = Request(Address(client.process, "owner"), request_id, len(items), urgency, pins=pins, ticket=ticket)
         return self.clients.open(client, request, items)
 
     def entry(self, number, owner=OWNER.process, writer="", now=0.0, size_bytes=100):

@@ -3,7 +3,7 @@
 import pytest
 
 from actorrt.kernel.effects import Do, Fail, Reply
-from actorrt.kernel.message import Envelope
+from actorrt.kernel.message import Address, Envelope
 from actorrt.objects import attaching
 from actorrt.objects.attaching import Attaching
 from actorrt.objects.messages import Attach, Attached, StoreAnswered
@@ -16,7 +16,9 @@ ATTACHED = Attached("shm", "prefix", 4096, 1 << 20, "bulk")
 class Door:
     def __init__(self):
         self.bench = Bench()
-        self.attaching = Attaching(self.bench.effects, self.bench.clients, self.bench.tickets, FACTS, "bulk")
+        self.attaching = Attaching(
+            self.bench.effects, self.bench.clients, self.bench.leftovers, self.bench.tickets, FACTS, "bulk"
+        )
 
     def attach(self, client, request_id=1, pid=5):
         return self.step(lambda: self.attaching.attach(Envelope(client, Attach(pid), request_id), Attach(pid)))
@@ -59,7 +61,7 @@ def test_who_is_gone_is_not_answered():
     door = Door()
     door.attach(ALICE)
     door.attach(BOB)
-    door.attaching.peer_gone("alice")
+    assert door.attaching.peer_gone("alice") == [(ALICE, 1)]
     assert [type(effect) for effect in door.opened(1)] == [Do, Reply]
     assert list(door.bench.clients.table) == ["bob"]
 
@@ -72,6 +74,22 @@ def test_clients_are_bounded(monkeypatch):
     assert (refusal.dst, refusal.kind) == (BOB, "Overloaded")
     door.opened(1)
     assert door.attach(ALICE, 2) == [Reply(ALICE, 2, ATTACHED)], "it is one already"
+
+
+def test_who_left_pins_behind_counts(monkeypatch):
+    monkeypatch.setattr(attaching, "STORE_CLIENTS_MAX", 1)
+    door = Door()
+    door.bench.leftovers.keep("bob", 5, {1: 1})
+    [refusal] = door.attach(ALICE)
+    assert refusal.kind == "Overloaded"
+
+
+def test_who_is_on_another_machine_is_not_watched():
+    door = Door()
+    far, near = Address("tcp://10.0.0.5:7", "owner"), Address("ipc:///a,tcp://10.0.0.5:7", "owner")
+    door.attach(far)
+    door.attach(near, 2)
+    assert [effect for effect in door.opened(1) if type(effect) is Do] == [Do(Watch(near.process, 5))]
 
 
 def test_check_sees_who_waits_in_vain():

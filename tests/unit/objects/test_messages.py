@@ -17,14 +17,18 @@ STORED = m.StoredObject(b"k", 100, "owner", "SEALED", True, 1, ("reader",))
 SAMPLES = [
     m.Attach(7), m.Attached("dir", "prefix", 4096, 1 << 30, "tcp://1"), m.LeaseSlab(100), m.SlabLeased(1, 2, 3, 4, 5),
     m.CreateObject(b"k", 100, "owner"), m.ObjectCreated(PLACE), m.ObjectsSealed((1,), (CARVED,), (2,)),
-    m.CreateAborted(1), m.PinObjects((WANTED,), for_arguments=True), m.ObjectsPinned((PLACE, FAILURE, SPILLED)),
-    m.PinsReleased((1, 2)), m.FetchObjects((WANTED,)), m.ObjectsFetched(((0, FAILURE),)),
+    m.CreateAborted(1), m.PinObjects((WANTED,), for_arguments=True, ticket=3),
+    m.ObjectsPinned((PLACE, FAILURE, SPILLED)), m.PinsReleased((1, 2)),
+    m.FetchObjects((WANTED,), 4), m.ObjectsFetched(((0, FAILURE),)),
+    m.WithdrawRequest(3), m.Detach((1, 2)),
     m.PrefetchObjects((WANTED,)), m.FreeObjects((b"k",)), m.ObjectLocated(b"k", ("there",), FAILURE),
     m.AskForObject(b"k"), m.ObjectOffered(b"k", "tcp://1", 100), m.ObjectMissing(b"k"),
     m.StoreAnswered(1, PLACE, m.SlabLeased(1, 2, 3, 4, 5), FAILURE), m.PullEnded(1, ("there",), FAILURE),
     m.CopiesDropped((b"k",)), m.ClientDied("p"), m.UsageChanged(5), m.StoreReported(1, {"objects": 1}, (STORED,), 2),
     m.AuditDue(), m.GetStoreReport(10), m.StoreReport({"objects": 1}, (STORED,), 2),
 ]  # fmt: skip
+
+ORDERED = (m.ObjectsSealed, m.PinObjects, m.PinsReleased, m.StoreAnswered, m.WithdrawRequest, m.Detach)
 
 
 @pytest.mark.parametrize("message", SAMPLES, ids=lambda message: type(message).__name__)
@@ -44,4 +48,4 @@ def test_no_message_is_left_out():
 def test_frees_and_deaths_go_first_and_reports_keep_their_order():
     assert m.FreeObjects.LANE == LANE_CONTROL
     assert m.ClientDied.LANE == LANE_SUPERVISION
-    assert {cls.LANE for cls in (m.ObjectsSealed, m.PinObjects, m.PinsReleased, m.StoreAnswered)} == {LANE_NORMAL}
+    assert {cls.LANE for cls in ORDERED} == {LANE_NORMAL}

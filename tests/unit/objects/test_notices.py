@@ -30,3 +30,10 @@ def test_a_long_question_is_asked_in_parts():
     Notices(effects, "here").verify("p", keys)
     first, second = [effect.body for effect in effects]
     assert (first, second) == (VerifyObjects(tuple(keys[:-1]), "here"), VerifyObjects((keys[-1],), "here"))
+
+
+def test_a_process_can_be_dialled():
+    effects = []
+    Notices(effects, "here").dial("p")
+    [effect] = effects
+    assert (effect.dst.process, effect.body) == ("p", VerifyObjects((), "here"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actorrt.kernel.limits import LOCATE_ROUNDS_MAX, PULL_SOURCES_MAX, SEAL_REPORT_WAIT_S
+from actorrt.kernel.limits import ASK_TIMEOUT_S, LOCATE_ROUNDS_MAX, PULL_SOURCES_MAX, SEAL_REPORT_WAIT_S
 from actorrt.objects import pulls
 from actorrt.objects.admission import Admission
 from actorrt.objects.clients import ARGUMENTS, HINTS
@@ -466,3 +466,51 @@ def test_without_a_store_nothing_is_pulled():
     yard.check()
     assert yard.kinds == [FULL.kind]
     assert yard.state == pulls.ASKING
+
+
+def test_a_holder_that_hangs():
+    """It is left out, until its owner names it again; not for ever."""
+    yard = Yard()
+    yard.want(1, THERE, FAR)
+    yard.puller.asks.date(yard.now)
+    yard.miss(FAR)
+    rounds = 0
+    while not yard.failed:
+        assert yard.state == pulls.ASKING
+        assert (THERE, key(1)) in yard.asked()
+        yard.now += ASK_TIMEOUT_S
+        yard.puller.expire(yard.now)
+        yard.check()
+        if yard.failed:
+            break
+        rounds += 1
+        assert [locate.key for locate in yard.take(LocateObject)] == [key(1)]
+        yard.locate(THERE)
+        yard.puller.asks.date(yard.now)
+    assert rounds == LOCATE_ROUNDS_MAX
+    assert yard.kinds == ["ObjectLostError"]
+    assert "tried: far, there, which does not answer" in yard.failed[0][1].text
+    assert len(yard.puller.asks) == 0
+
+
+def test_a_holder_that_hangs_does_not_keep_others_from_being_asked():
+    yard = Yard()
+    names = tuple(f"node{number}" for number in range(PULL_SOURCES_MAX + 1))
+    yard.want(1, *names)
+    yard.puller.asks.date(yard.now)
+    yard.asked()
+    yard.offer(names[1])
+    yard.puller.expire(yard.now + ASK_TIMEOUT_S)
+    yard.check()
+    assert yard.asked() == [(names[-1], key(1))]
+    assert yard.state == pulls.QUEUED
+    assert list(yard.puller.asks.table) == [(key(1), names[-1])]
+
+
+def test_questions_end_with_their_pull():
+    yard = Yard()
+    wish = yard.want(1, THERE, FAR)
+    yard.puller.asks.date(yard.now)
+    yard.puller.unwant(wish)
+    yard.check()
+    assert len(yard.puller.asks) == 0

@@ -47,6 +47,19 @@ def test_a_lost_object_says_who_was_tried():
     assert len(object_id_of(key(1))) == 20
 
 
+def test_who_does_not_answer_is_asked_again_when_it_is_named_again():
+    pull = Pull(wanted(1))
+    pull.consider((THERE,), HERE)
+    pull.take_candidates()
+    pull.ignore(THERE)
+    assert pull.take_candidates() == []
+    assert pull.lost("why").text.endswith("(tried: there, which does not answer)")
+    pull.consider((THERE,), HERE)
+    assert pull.take_candidates() == [THERE]
+    pull.fail(THERE)
+    assert pull.lost("why").text.endswith("(tried: there)")
+
+
 def test_hints_and_parked_ones_are_listed():
     table = PullTable(HERE, hints_max=1)
     pull = table.begin(wanted(1))

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from actorrt.kernel.message import NOWHERE, Address
 from actorrt.objects import messages, operations
-from tests.unit.objects.world import CLIENTS, NODES, OWNERS, SIZE_BYTES, World
+from tests.unit.objects.world import CLIENTS, NODES, OWNERS, PIDS, SIZE_BYTES, World
 
 SEEN = {}
 """What the machine said and did in all runs, by name."""
@@ -18,11 +18,11 @@ PICK = st.integers(0, 1000)
 class Manager(RuleBasedStateMachine):
     """Rules are what the world does; the promises are kept by ``World``."""
 
-    @initialize(count=st.integers(1, 3))
+    @initialize(count=st.integers(1, 4))
     def begin(self, count):
         self.world = World()
         for client in CLIENTS[:count]:
-            self.world.ask(client, messages.Attach(1))
+            self.world.attach(client)
         self.world.settle()
 
     def recent(self):
@@ -36,7 +36,7 @@ class Manager(RuleBasedStateMachine):
     # ---- clients
     @rule(name=st.sampled_from(CLIENTS))
     def attaches(self, name):
-        self.world.ask(name, messages.Attach(1))
+        self.world.attach(name)
 
     @precondition(lambda self: self.world.attached)
     @rule(pick=PICK, owner=st.sampled_from(OWNERS))
@@ -68,13 +68,37 @@ class Manager(RuleBasedStateMachine):
     def pins(self, pick, count, data, for_arguments):
         keys = data.draw(st.lists(st.sampled_from(self.recent()), min_size=count, max_size=count))
         wanted = tuple(map(self.world.wanted, keys))
-        self.world.ask(self.client(pick), messages.PinObjects(wanted, for_arguments))
+        self.world.ask(self.client(pick), messages.PinObjects(wanted, for_arguments, self.world.request_count + 1))
 
     @precondition(lambda self: self.world.attached and self.world.objects)
     @rule(pick=PICK, data=st.data())
     def fetches(self, pick, data):
         key = data.draw(st.sampled_from(self.recent()))
-        self.world.ask(self.client(pick), messages.FetchObjects((self.world.wanted(key),)))
+        self.world.ask(
+            self.client(pick), messages.FetchObjects((self.world.wanted(key),), self.world.request_count + 1)
+        )
+
+    @precondition(lambda self: self.world.requests)
+    @rule(pick=PICK)
+    def withdraws(self, pick):
+        kinds = (messages.PinObjects, messages.FetchObjects)
+        requests = [at for at, body in self.world.requests.items() if isinstance(body, kinds) and body.ticket]
+        if requests:
+            self.world.withdraw(*requests[pick % len(requests)])
+
+    @precondition(lambda self: self.world.attached)
+    @rule(pick=PICK, kept=st.integers(0, 3), joke=st.integers(0, 3))
+    def leaves(self, pick, kept, joke):
+        if not joke:
+            self.world.detach(self.client(pick), kept)
+
+    @precondition(lambda self: self.world.left)
+    @rule(pick=PICK, by_itself=st.booleans())
+    def what_was_left_is_released(self, pick, by_itself):
+        gone = list(self.world.left)[pick % len(self.world.left)]
+        others = [client for client in self.world.attached if PIDS[client] == PIDS[gone] and "tcp" not in client]
+        if by_itself or others:
+            self.world.release_left(gone, gone if by_itself else others[pick % len(others)])
 
     @precondition(lambda self: any(self.world.held.values()))
     @rule(pick=PICK)
@@ -192,10 +216,12 @@ class Manager(RuleBasedStateMachine):
             self.world.ask("operator", messages.GetStoreReport(10))
 
     # ---- losses and time
-    @rule(node=st.sampled_from(NODES), joke=st.integers(0, 2))
+    @rule(node=st.sampled_from(NODES), joke=st.integers(0, 4))
     def node_is_lost(self, node, joke):
-        if not joke:
+        if joke == 0:
             self.world.lose_node(node)
+        elif joke == 1:
+            self.world.give_up(node)
 
     @rule(owner=st.sampled_from(("owner1", "owner2")), joke=st.integers(0, 3))
     def owner_is_lost(self, owner, joke):
@@ -213,7 +239,9 @@ class Manager(RuleBasedStateMachine):
     @rule(pick=PICK)
     def connection_is_lost(self, pick):
         requests = list(self.world.requests)
-        self.world.lose_connection(requests[pick % len(requests)][0])
+        client = requests[pick % len(requests)][0]
+        if "tcp" not in client:  # twice would be its death
+            self.world.lose_connection(client)
 
     @rule(name=st.sampled_from(CLIENTS), joke=st.integers(0, 5))
     def client_dies(self, name, joke):
@@ -237,6 +265,9 @@ class Manager(RuleBasedStateMachine):
                 world.tell(Address(client, "owner"), messages.ObjectsSealed(done_slabs=(slab.number,)))
             while world.held.get(client):
                 world.release(client, 0)
+        while world.left:
+            name = next(iter(world.left))
+            world.release_left(name, name)
         world.tell(NOWHERE, messages.CopiesDropped(()))
         for key in world.objects:
             world.free(key)
@@ -246,12 +277,14 @@ class Manager(RuleBasedStateMachine):
         assert not machine.puller.pulls.table
         assert not machine.tickets.table, machine.tickets.table
         assert not port.pins, port.pins
+        assert not len(machine.leftovers)
         assert not port.sealed, port.sealed
         assert not port.creating, port.creating
         leased = {client for client in port.slabs.values() if client.decode() in world.attached}
         assert not leased, port.slabs
         world.pass_time(2.0)
         assert len(machine.offers) == 0
+        assert len(machine.puller.asks) == 0
         for name, count in {**world.seen, **{kind.__name__: n for kind, n in port.done.items()}}.items():
             SEEN[name] = SEEN.get(name, 0) + count
 

@@ -18,6 +18,7 @@ from actorrt.objects.operations import Delete, Pin, Release
 from actorrt.objects.pulls import object_id_of
 from actorrt.objects.reading import Reading
 from actorrt.owner.messages import CopiesRemoved
+from actorrt.wire.records import Failure
 from tests.unit.objects.harness import ALICE, FULL, HERE, LOST, Bench, key, place, wanted
 
 
@@ -30,8 +31,8 @@ class Desk:
             bench.effects, bench.clients, bench.catalog, bench.tickets, bench.puller, self.notices, **options
         )
 
-    def pin(self, *items, for_arguments=False):
-        message = PinObjects(items, for_arguments)
+    def pin(self, *items, for_arguments=False, ticket=0):
+        message = PinObjects(items, for_arguments, ticket)
         self.reading.request(self.client, Envelope(ALICE, message, 7), message, 10.0)
         return self.take()
 
@@ -42,8 +43,8 @@ class Desk:
 
     def answer(self, ticket, place=None, failure=None):
         asked = self.bench.tickets.get(ticket)
-        self.bench.tickets.answered(ticket, self.client)
-        self.reading.pinned(self.client, asked, StoreAnswered(ticket, place, None, failure), 10.0)
+        self.bench.tickets.answered(ticket)
+        self.reading.pinned(asked, StoreAnswered(ticket, place, None, failure), 10.0)
         self.notices.flush()
         return self.take()
 
@@ -143,6 +144,64 @@ def test_pins_that_nobody_waits_for_any_more_go():
     assert desk.answer(2, place(2)) == [Release((place(2).number,), b"alice")]
     desk.reading.cancel(desk.client)
     assert desk.take() == []
+
+
+def test_a_request_that_is_withdrawn():
+    desk = Desk()
+    desk.bench.entry(1)
+    desk.bench.entry(2)
+    desk.pin(wanted(1), wanted(2), wanted(3), ticket=5)
+    desk.pin(wanted(1), ticket=6)
+    desk.answer(1, place(1))
+    desk.reading.withdraw(desk.client, 5)
+    assert desk.take() == [Release((place(1).number,), b"alice"), Fail(ALICE, 7, "GetTimeoutError", "withdrawn")]
+    assert not desk.bench.puller.pulls.table, "nobody else wants the third"
+    assert desk.bench.clients.wishes_count == 1
+    assert desk.answer(2, place(2)) == [Release((place(2).number,), b"alice")]
+    for ticket in (5, 0, 99):
+        desk.reading.withdraw(desk.client, ticket)
+    assert desk.take() == []
+    assert desk.answer(3, place(1)) == [Reply(ALICE, 7, ObjectsPinned((place(1),)))]
+    desk.reading.withdraw(desk.client, 6)
+    assert desk.take() == [], "it has been answered"
+    assert desk.client.pins == {place(1).number: 1}
+
+
+def test_who_leaves_gets_an_answer_to_everything():
+    desk = Desk()
+    desk.pin(wanted(1))
+    desk.fetch(wanted(2))
+    desk.reading.leave(desk.client)
+    assert desk.take() == [Fail(ALICE, number, "GetTimeoutError", "withdrawn") for number in (7, 8)]
+    assert (desk.client.requests, desk.bench.clients.wishes_count) == ({}, 0)
+
+
+def test_pins_are_released_as_often_as_there_are():
+    desk = Desk()
+    desk.bench.entry(1)
+    desk.pin(wanted(1), wanted(1))
+    number = place(1).number
+    desk.answer(1, place(1))
+    desk.answer(2, place(1))
+    assert desk.reading.release(desk.client, (number, 99, number, number)) == (99, number)
+    assert desk.take() == [Release((number, number), b"alice")]
+    assert desk.reading.release(desk.client, ()) == ()
+    assert desk.take() == []
+
+
+def test_why_the_store_has_it_no_longer_is_told():
+    desk = Desk()
+    desk.bench.entry(1)
+    desk.pin(wanted(1))
+    wish = desk.bench.tickets.get(1).wish
+    desk.answer(1, failure=Failure("ObjectLostError", "a.spill: no such file"))
+    [pull] = desk.bench.puller.pulls.table.values()
+    pull.waiters.clear()
+    desk.bench.puller._end(pull)
+    desk.reading.lost(wish, Failure("ObjectLostError", "nobody has it"))
+    [answer] = [effect for effect in desk.take() if isinstance(effect, Reply)]
+    [failure] = answer.body.found
+    assert failure.text == "nobody has it (the store of node here had it, but: a.spill: no such file)"
 
 
 def test_wishes_are_bounded():

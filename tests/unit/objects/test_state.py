@@ -4,13 +4,14 @@ import pytest
 
 from actorrt.kernel.effects import Fail, Send
 from actorrt.kernel.limits import (
+    ASK_TIMEOUT_S,
     AUDIT_INTERVAL_S,
     CLIENT_LAST_WORDS_S,
     SEAL_REPORT_WAIT_S,
     STORE_REPORT_OBJECTS_MAX,
     SUSPECT_WAIT_S,
 )
-from actorrt.kernel.message import NOWHERE
+from actorrt.kernel.message import NOWHERE, Address
 from actorrt.objects import messages
 from actorrt.objects.messages import ObjectMissing, ObjectOffered, ObjectsFetched, ObjectsPinned, StoredObject
 from actorrt.objects.operations import (
@@ -28,8 +29,9 @@ from actorrt.objects.operations import (
     Watch,
 )
 from actorrt.objects.puller import MANAGER
-from actorrt.owner.messages import CopiesAdded, CopiesRemoved, LocateObject, VerifyObjects
+from actorrt.owner.messages import CopiesAdded, CopiesRemoved, LocateObject, NodeChanged, VerifyObjects
 from actorrt.raylet.messages import StoreUsed
+from actorrt.wire.records import Failure
 from tests.unit.objects.harness import (
     ALICE,
     BOB,
@@ -368,3 +370,53 @@ def test_effects_are_not_shared_between_steps():
     kept = list(first)
     node.pin(ALICE, wanted(2, THERE), request_id=9)
     assert first == kept
+
+
+# -------------------------------------------------------------------------------------------- nodes that do not answer
+def test_a_holder_that_does_not_answer():
+    node = Node(ALICE)
+    node.pin(ALICE, wanted(1, THERE))
+    node.pass_time(ASK_TIMEOUT_S)
+    assert node.sent(LocateObject) == [(OWNER, LocateObject(key(1)))]
+    node.located(1, THERE, FAR)
+    node.pull(1, process=FAR)
+    [pin] = node.take(Pin)
+    node.answer(pin, place(1))
+    assert node.replies() == [(ALICE, 7, ObjectsPinned((place(1),)))]
+
+
+def test_a_node_that_the_cluster_gives_up():
+    node = Node(ALICE)
+    node.pin(ALICE, wanted(1, THERE))
+    node.tell(manager(THERE), messages.AskForObject(key(9)))
+    raylet = Address(THERE, "raylet")
+    assert node.tell(RAYLET, NodeChanged(b"n", raylet, alive=True)) == []
+    node.tell(RAYLET, NodeChanged(b"n", raylet, alive=False))
+    assert node.sent(LocateObject) == [(OWNER, LocateObject(key(1)))]
+    assert node.figures["asks_parked"] == 0
+    node.located(1, failure=LOST)
+    [(_, _, pinned)] = node.replies()
+    assert pinned.found[0].kind == "ObjectLostError"
+
+
+def test_a_wish_that_is_withdrawn():
+    node = Node(ALICE)
+    node.pin(ALICE, wanted(1, THERE), ticket=3)
+    node.fetch(ALICE, wanted(1, THERE), ticket=4)
+    node.tell(ALICE, messages.WithdrawRequest(3))
+    assert node.replies() == [(ALICE, 7, ("GetTimeoutError", "withdrawn"))]
+    assert (node.figures["wishes"], len(node.states)) == (1, 1)
+    node.tell(ALICE, messages.WithdrawRequest(4))
+    assert (node.figures["wishes"], node.states) == (0, {})
+    assert node.tell(BOB, messages.WithdrawRequest(4)) == []
+
+
+def test_the_reason_of_the_store_reaches_who_asked():
+    node = Node(ALICE, BOB)
+    node.seal(ALICE, 1)
+    node.pin(BOB, wanted(1, HERE))
+    [pin] = node.take(Pin)
+    node.answer(pin, failure=Failure("ObjectLostError", "/spill/a.spill: no such file"))
+    node.located(1, HERE)
+    [(_, _, pinned)] = node.replies()
+    assert pinned.found[0].text.endswith("(the store of node here had it, but: /spill/a.spill: no such file)")

@@ -36,8 +36,8 @@ class Room:
     def answer(self, ticket, place=None, slab=None, failure=None, *, is_open=True):
         asked = self.bench.tickets.get(ticket)
         asked.is_open = is_open
-        self.bench.tickets.answered(ticket, self.client)
-        self.writing.granted(self.client, asked, StoreAnswered(ticket, place, slab, failure))
+        self.bench.tickets.answered(ticket)
+        self.writing.granted(asked, StoreAnswered(ticket, place, slab, failure))
         effects, self.bench.effects[:] = self.bench.effects[:], []
         return effects
 
@@ -54,7 +54,11 @@ def test_a_slab():
     assert room.answer(1, slab=SLAB) == [Reply(ALICE, 5, SLAB)]
     room.lease()
     assert room.answer(2, failure=FULL) == [Fail(ALICE, 5, FULL.kind, FULL.text)]
-    assert not room.client.tickets
+    assert list(room.client.slabs) == [SLAB.number]
+    assert room.seal(done=(SLAB.number, SLAB.number, 99)) == []
+    assert room.bench.take() == [Seal(b"alice", done_slabs=(SLAB.number,))], "not those of others, and once"
+    assert room.seal(done=(SLAB.number,)) == []
+    assert room.bench.take() == []
 
 
 def test_room_for_one_object():
@@ -91,10 +95,23 @@ def test_an_aborted_object_is_forgotten_once():
 
 def test_reports_of_slabs():
     room = Room()
+    room.client.slabs[1] = None
     reports = (carved(1), carved(2), carved(1))
     assert [entry[0] for entry in room.seal(reports=reports, done=(1,))] == [key(1), key(2)]
     assert room.bench.take() == [Seal(b"alice", (), reports[:2], (1,))]
     assert room.seal(reports=reports) == [], "they are here already"
+    assert room.bench.take() == []
+
+
+def test_who_leaves_gives_everything_back():
+    room = Room()
+    room.lease()
+    room.answer(1, slab=SLAB)
+    room.create()
+    room.answer(2, place(1))
+    room.writing.leave(room.client)
+    assert room.bench.take() == [Abort(place(1).number), Seal(b"alice", done_slabs=(SLAB.number,))]
+    room.writing.leave(room.client)
     assert room.bench.take() == []
 
 

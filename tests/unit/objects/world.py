@@ -10,11 +10,13 @@ from actorrt.objects import messages, operations
 from actorrt.objects.messages import ObjectWanted, Place, StoreAnswered
 from actorrt.objects.puller import MANAGER
 from actorrt.objects.state import ObjectManagerMachine
-from actorrt.owner.messages import CopiesAdded, CopiesRemoved, LocateObject, VerifyObjects
+from actorrt.owner.messages import CopiesAdded, CopiesRemoved, LocateObject, NodeChanged, VerifyObjects
 from actorrt.wire.records import Failure
 from tests.unit.objects.harness import FACTS, HERE, ME, RAYLET
 
-CLIENTS = ("alice", "bob", "carol")
+CLIENTS = ("alice", "bob", "carol", "tcp://far")
+PIDS = {"alice": 1, "bob": 1, "carol": 2, "tcp://far": 1}
+"""The first two are one process, which has called ``init`` again. The last is nobody's whose end could be seen."""
 OWNERS = ("alice", "bob", "owner1", "owner2")
 NODES = ("there", "far", "third")
 SIZE_BYTES = 100
@@ -36,12 +38,13 @@ class Port:
         self.pins = {}  # (client, number) -> count
         self.slabs = {}  # number -> client
         self.added = {}  # ticket -> sources
+        self.watched = {}
         self.done = {}
 
     def perform(self, operation):
         kind = type(operation)
         self.done[kind] = self.done.get(kind, 0) + 1
-        if kind is not operations.Open and kind is not operations.Watch:
+        if kind not in {operations.Open, operations.Watch, operations.Unwatch}:
             assert self.is_open, f"{operation!r} of a store that is not made"
         if kind is operations.AddSource:
             self.added.setdefault(operation.ticket, []).append(operation.source)
@@ -49,7 +52,9 @@ class Port:
             self.pending.append(operation)
         elif kind is operations.Report:
             self.box.append(messages.StoreReported(operation.ticket, {"objects": len(self.sealed)}))
-        elif kind is not operations.Watch:
+        elif kind is operations.Watch:
+            self.watched[operation.process] = None
+        else:
             getattr(self, f"_{kind.__name__.lower()}")(operation)
 
     # ---- carried out at once
@@ -66,6 +71,9 @@ class Port:
             self.sealed[item.key] = item.number
         for number in operation.done_slabs:
             assert self.slabs.pop(number) == operation.client
+
+    def _unwatch(self, operation):
+        del self.watched[operation.process]
 
     def _abort(self, operation):
         del self.creating[operation.number]
@@ -168,6 +176,7 @@ class World:
         self.requests = {}  # (client, number) -> body
         self.request_count = 0
         self.held = {}  # client -> list of numbers
+        self.left = {}  # client that has left -> list of numbers it still looks at
         self.writing = {}  # client -> list of places
         self.slabs = {}  # client -> list of slabs
         self.seen = {}
@@ -312,6 +321,14 @@ class World:
         self.asks = [item for item in self.asks if item[0] != node]
         self.tell(NOWHERE, PeerGone(node, "test"))
 
+    def give_up(self, node):
+        """The cluster gives up a node that hangs."""
+        self.elsewhere[node] = {}
+        for holders in self.known.values():
+            holders.pop(node, None)
+        self.tell(RAYLET, NodeChanged(b"n", Address(node, "raylet"), alive=False))
+        self.asks = [item for item in self.asks if item[0] != node]
+
     def lose_connection(self, client):
         """Of a client: it waits for no answers."""
         for request in [request for request in self.requests if request[0] == client]:
@@ -341,10 +358,58 @@ class World:
         for request, _ in self.writing.pop(client, []):
             self.freed[request.key] = None
         self.lose_connection(client)
-        for table in (self.held, self.slabs, self.attached):
+        for table in (self.held, self.slabs, self.attached, self.left):
             table.pop(client, None)
-        self.tell(NOWHERE, messages.ClientDied(client))
-        self.pass_time(0.3)
+        if client.startswith("tcp"):
+            self.pass_time(1.1)
+            self.tell(NOWHERE, PeerGone(client, "test"))
+        else:
+            self.port.watched.pop(client, None)
+            self.tell(NOWHERE, messages.ClientDied(client))
+            self.pass_time(0.3)
+
+    def attach(self, client):
+        self.ask(client, messages.Attach(PIDS[client]))
+
+    def withdraw(self, client, ticket):
+        self.tell(Address(client, "owner"), messages.WithdrawRequest(ticket))
+        assert (client, ticket) not in self.requests, "it is not wanted any more"
+
+    def detach(self, client, kept):
+        """A client leaves in order; some of its views live on."""
+        self._forget_owned(client)
+        for item in self.reports.pop(client, []):
+            self.freed[item.key] = None
+            self.known.pop(item.key, None)
+        for request, _ in self.writing.pop(client, []):
+            self.freed[request.key] = None
+        for request in [body for (of, _), body in self.requests.items() if of == client]:
+            if isinstance(request, messages.CreateObject):
+                self.freed[request.key] = None
+        held = self.held.pop(client, [])
+        for table in (self.slabs, self.attached):
+            table.pop(client, None)
+        pinned = tuple(held[:kept])
+        if pinned and not client.startswith("tcp"):
+            self.left.setdefault(client, []).extend(pinned)
+        self.tell(Address(client, "owner"), messages.Detach((*pinned, 10**9)))
+        assert not [of for of, _ in self.requests if of == client and of != "operator"], "it waits no more"
+        slabs = [number for number, of in self.port.slabs.items() if of == client.encode()]
+        assert set(slabs) <= {answer.slab.number for answer in self.port.box if getattr(answer, "slab", None)}
+        writing = [number for number, (_, of) in self.port.creating.items() if of == client.encode()]
+        granted = [answer.place.number for answer in self.port.box if getattr(answer, "place", None)]
+        assert set(writing) <= set(granted), "nobody completes these"
+
+    def release_left(self, client, by):
+        """A view of a process that left is gone; another client of the same process says so."""
+        number = self.left[client][-1]
+        if number in self.held.get(by, []):
+            self.held[by].remove(number)  # its own first: only the number of pins counts
+        else:
+            self.left[client].pop()
+            if not self.left[client]:
+                del self.left[client]
+        self.tell(Address(by, "owner"), messages.PinsReleased((number,)))
 
     def release(self, client, index):
         number = self.held[client].pop(index)
@@ -383,7 +448,9 @@ class World:
     def check_pins(self):
         """A client that waits for nothing has the pins it was told of, no more and no less."""
         held = {}
-        for client, numbers in self.held.items():
+        for client, numbers in (*self.held.items(), *self.left.items()):
             for number in numbers:
                 held[client.encode(), number] = held.get((client.encode(), number), 0) + 1
         assert self.port.pins == held
+        seen = [client for client in self.attached if not client.startswith("tcp")]
+        assert set(self.port.watched) == {*seen, *self.left}, "watched in vain, or not watched"

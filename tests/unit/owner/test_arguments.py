@@ -1,6 +1,7 @@
 from actorrt.owner.arguments import Arguments
 from actorrt.owner.objects import ObjectTable
 from actorrt.owner.requests import PutObject
+from actorrt.owner.tasks import WAITING
 from actorrt.wire.records import Failure, RefInfo, Stored
 from tests.unit.owner.harness import VALUE, Driver
 
@@ -46,6 +47,18 @@ def test_values_travel_with_the_holders_of_today():
     assert call.dependencies[0] is VALUE
     assert call.dependencies[1].holders == ("node1", "node2")
     assert arguments.call_of(driver.task()).dependencies == ()
+
+
+def test_a_value_that_is_being_made_again_is_waited_for_once_more():
+    """Found by the simulator: it was there when the task was queued, and gone when it was pushed."""
+    driver, arguments = prepared()
+    task = driver.task(dependencies=refs(HERE, LARGE))
+    arguments.admit(task)
+    assert arguments.are_there(task)
+    driver.machine.objects.records[LARGE].result = None
+    assert not arguments.are_there(task)
+    assert (task.state, task.missing) == (WAITING, 1)
+    assert driver.machine.objects.records[LARGE].dependents == [task]
 
 
 def test_the_table_alone_will_do():

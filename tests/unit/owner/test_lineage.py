@@ -8,6 +8,7 @@ from actorrt.owner import lineage as lineage_module
 from actorrt.owner.messages import GetObjects, NodeChanged, ObjectsReady
 from actorrt.owner.requests import PutObject, Release, Renew
 from actorrt.wire.records import Failure, RefInfo, Stored, Value
+from actorrt.worker.messages import PushTasks
 from tests.unit.owner.harness import GCS, RETURN, VALUE, Driver, pushed, sent, sent_to, woken
 
 OTHER = Address("other", "owner")
@@ -239,3 +240,19 @@ def test_a_long_chain_goes_without_recursion(world):
     world.drop(tasks[-1])
     assert world.lineage.tasks == {}
     assert world.machine.objects.records == {}
+
+
+def test_a_queued_task_waits_again_when_its_argument_is_lost_meanwhile(world):
+    first = world.run()
+    blocker = world.task(world.template("slow"))
+    world.submit(blocker)
+    task = world.task(dependencies=(world.ref(first),))
+    world.submit(task)  # queued: the only worker is taken
+    world.lose()
+    world.ask(first)
+    assert pushed(world.finish(blocker)) != [task.task_id]
+    world.machine.check()
+    while task.task_id not in pushed(world.effects):
+        world.end(first)
+    (call,) = [c for body in sent(world.effects, PushTasks) for c in body.calls if c.task_id == task.task_id]
+    assert None not in call.dependencies

@@ -242,7 +242,7 @@ def test_a_node_given_up_by_the_cluster_ends():
     assert "given this node up" in stop.text
 
 
-def test_owners_in_workers_hear_of_the_death_of_a_node():
+def test_owners_in_workers_and_the_object_manager_hear_of_the_death_of_a_node():
     node = Node({"CPU": 2}, auto=False)
     node.request(count=1)
     worker_id = node.started[0].worker_id
@@ -250,7 +250,9 @@ def test_owners_in_workers_hear_of_the_death_of_a_node():
     node.cluster(node_info("there"))
     gone = node_info("there", alive=False)
     told = [e for e in node.cluster(gone) if isinstance(e, Send) and isinstance(e.body, NodeChanged)]
-    assert told == [Send(owner(worker_address(worker_id).process), NodeChanged(gone.node_id, gone.raylet, alive=False))]
+    news = NodeChanged(gone.node_id, gone.raylet, alive=False)
+    managers, owners = Address(node.info.raylet.process, "objects"), owner(worker_address(worker_id).process)
+    assert told == [Send(managers, news), Send(owners, news)]
 
 
 def test_stop_node():

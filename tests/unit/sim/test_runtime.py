@@ -264,3 +264,34 @@ def test_an_object_nobody_waits_for_any_more_is_released(runtime):
     done(Stored(object_id + b"12345678", 300, "me", ("node",)))
     runtime.world.run_for(1)
     assert object_id not in records(runtime)
+
+
+class Hanging:
+    """A shelf whose objects never come."""
+
+    withdrawn = 0
+
+    def takes(self, _value):
+        return False
+
+    def load(self, _stored, _loaded):
+        return self
+
+    def withdraw(self):
+        self.withdrawn += 1
+
+
+def test_who_is_interrupted_withdraws_its_wish(runtime):
+    def code(context):
+        ref = context.put(1)
+        yield Sleep(0.1)
+        records(context.runtime)[ref.object_id].result = Stored(b"k" * 28, 300, "me", ("far",))
+        yield Get((ref,))
+
+    shelf = runtime.shelf = Hanging()
+    program, ended = run(runtime, code)
+    runtime.world.run_for(1)
+    assert ended == []
+    program.interrupt()
+    assert shelf.withdrawn == 1
+    assert isinstance(ended[0][1], Interrupted)

@@ -28,6 +28,16 @@ class Owner:
         pass
 
 
+class Silent:
+    """Answers nothing."""
+
+    def handle(self, _envelope, _now):
+        return []
+
+    def check(self):
+        pass
+
+
 class Pair:
     """A node and one process beside it."""
 
@@ -41,6 +51,11 @@ class Pair:
         self.me = self.world.spawn("me")
         self.me.attach("owner", Owner(), print)
         self.shelf = Shelf(self.me, self.manager, self.storage)
+
+    def hung(self):
+        """Something on a node that does not answer."""
+        self.world.spawn("far").attach("objects", Silent(), print)
+        return Stored(b"k" * 28, 300, "me", ("far",))
 
     def keep(self, size_bytes, refs=()):
         found = []
@@ -109,6 +124,47 @@ def test_a_broken_connection_is_made_again(pair):
     pair.world.disconnect("me", "node", "test")
     pair.world.run(lambda: found, 60)
     assert found[0] == [Value(b"v" * 300)]
+
+
+def test_what_is_withdrawn_ends_at_once(pair):
+    pair.keep(300)
+    found = []
+    load = pair.shelf.load([pair.hung()], found.append)
+    pair.world.run_for(0.01)
+    assert pair.machine.clients.wishes_count == 1
+    load.withdraw()
+    load.withdraw()
+    pair.world.run_for(0.01)
+    assert found == [[Failure("GetTimeoutError", "withdrawn")]]
+    assert pair.machine.clients.wishes_count == 0
+    load.withdraw()
+    assert load.over
+
+
+def test_what_is_withdrawn_is_not_asked_for_again(pair):
+    pair.keep(300)
+    found = []
+    load = pair.shelf.load([pair.hung()], found.append)
+    pair.world.run_for(0.01)
+    load.withdraw()
+    pair.world.disconnect("me", "node", "test")
+    pair.world.run_for(1)
+    assert found == [[Failure("GetTimeoutError", "withdrawn")]]
+    assert pair.machine.clients.wishes_count == 0
+
+
+def test_who_closes_leaves_only_its_views(pair):
+    Shelf(pair.world.spawn("idle"), pair.manager, pair.storage).close()
+    pair.keep(300)
+    stored = pair.keep(300 + CARVE_BYTES_MAX)
+    pair.load(stored, stored)
+    pair.shelf.close()
+    pair.world.run(lambda: not len(pair.machine.clients), 1)
+    assert pair.machine.statistics().leftover_pins == 2
+    assert (pair.storage.slabs, pair.storage.carved, list(pair.storage.current)) == ({}, {}, [])
+    pair.world.run_for(1)
+    assert pair.machine.statistics().leftover_pins == 0
+    pair.machine.check()
 
 
 def test_a_node_that_is_gone(pair):

@@ -17,6 +17,7 @@ from actorrt.objects.operations import (
     Release,
     Report,
     Seal,
+    Unwatch,
     Watch,
 )
 from actorrt.sim.storage import SLAB_BYTES_MAX, SimStorage, StoragePace
@@ -122,6 +123,14 @@ def test_with_a_client_goes_what_it_had():
     assert (bench.storage.slabs, bench.storage.carved) == ({}, {})
 
 
+def test_with_a_slab_goes_what_was_never_reported():
+    bench = Bench()
+    [answer] = bench.perform(Lease(1, 100, ALICE))
+    bench.storage.carve(answer.slab.number, answer.slab.first_object, b"data")
+    bench.perform(Seal(ALICE, done_slabs=(answer.slab.number,)))
+    assert (bench.storage.slabs, bench.storage.carved) == ({}, {})
+
+
 def test_a_pull_tries_one_source_after_the_other():
     there = Bench("there")
     far = Bench("far", there.world, there.storages)
@@ -162,6 +171,10 @@ def test_the_manager_hears_of_deaths_and_of_usage():
     assert bench.perform(Watch("alice", client.pid)) == [messages.ClientDied("alice")], "at once, if it has ended"
     bench.create(b"k")
     assert messages.UsageChanged(4) in bench.bodies
+    other = bench.world.spawn("bob")
+    bench.perform(Watch("bob", other.pid), Unwatch("bob"), Unwatch("bob"))
+    bench.world.end(other, "test", orderly=True)
+    assert bench.perform() == []
 
 
 def test_a_report():

@@ -150,3 +150,19 @@ class Box:
 
     def length(self, _context):
         return len(self.text)
+
+
+def test_who_leaves_takes_its_objects_along(town):
+    def main(context):
+        ref = yield Put("x" * 500)
+        context.keep(ref)
+
+    driver = town.add_driver(main)
+    finish(town, driver)
+    town.world.run_for(0.5)
+    [item] = town.storages["node1"].current.values()
+    assert item.is_sealed
+    driver.leave()
+    town.world.run(lambda: not town.storages["node1"].objects, 1)
+    assert len(town.nodes[0].objects.clients) == 0
+    town.world.run_for(5)

@@ -115,8 +115,20 @@ def test_growth():
     assert allocator.allocate(64) == Extent(0, 4096, 64)
     assert (allocator.growth_to_fit(576), allocator.growth_to_fit(640)) == (0, None)
     assert allocator.growth_to_fit(256) is None, "it fits already"
-    allocator.stop_growing(0)
-    assert (allocator.growth_to_fit(576), allocator.capacity_bytes, allocator.growable_bytes(0)) == (None, 320, 0)
+
+
+def test_what_was_refused_may_be_had_later():
+    allocator = Allocator()
+    allocator.add_region(0, 4096, 4096 + 640)
+    allocator.grow(0, 320)
+    allocator.refuse(0)
+    assert (allocator.growth_to_fit(576), allocator.growable_bytes(0), allocator.refused_bytes) == (None, 0, 320)
+    assert (allocator.capacity_bytes, allocator.largest_possible_bytes) == (320, 640)
+    allocator.forgive()
+    assert (allocator.growth_to_fit(576), allocator.growable_bytes(0), allocator.refused_bytes) == (0, 320, 0)
+    assert allocator.capacity_bytes == 640
+    allocator.grow(0, 320)
+    assert allocator.allocate(640) == Extent(0, 4096, 640)
 
 
 def test_regions_never_merge():

@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 
 import pytest
@@ -36,16 +37,79 @@ def test_an_address_is_where_the_bytes_are():
     data.append(1)
 
 
-def test_a_failure_in_one_part_is_raised_when_all_have_ended():
-    ended = []
+class Parts:
+    """Work whose parts in helpers take a while; tells whether anybody was at one when ``share`` had ended."""
+
+    def __init__(self, here):
+        self.here = here
+        self.me = threading.current_thread()
+        self.begun = threading.Event()
+        self.left = threading.Event()
+        self.late = []
+
+    def __call__(self, start, length):
+        if threading.current_thread() is self.me:
+            self.begun.wait(10)  # a helper has a part
+            self.here()
+            return
+        self.begun.set()
+        self.late.append(self.left.wait(0.2))
+
+    def share(self, error):
+        with pytest.raises(error):
+            copying._pool.share(self, 20 * copying.PART_BYTES, 2)
+        self.left.set()
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_after_a_failure_nobody_works_on_any_part(error):
+    parts = Parts(lambda: fail(error))
+    parts.share(error)
+    assert parts.late == [False], "one part was under way and was waited for; no other was begun"
+
+
+def test_a_failure_in_a_helper_is_raised():
+    me = threading.current_thread()
+    failed = threading.Event()
 
     def work(start, length):
-        if start == 0:
+        if threading.current_thread() is me:
+            failed.wait(10)
+        else:
+            failed.set()
             raise OSError("no")
-        ended.append(length)
 
     with pytest.raises(OSError, match="no"):
-        copying._pool.share(work, 1, 1)
+        copying._pool.share(work, 3 * copying.PART_BYTES, 2)
+
+
+def test_an_interrupt_of_the_waiting_does_not_end_it(monkeypatch):
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        parts = Parts(lambda: fail(KeyboardInterrupt))
+        real = parts.left.wait
+
+        def wait(timeout_s):
+            signal.pthread_kill(parts.me.ident, signal.SIGINT)
+            return real(timeout_s)
+
+        monkeypatch.setattr(parts.left, "wait", wait)
+        parts.share(KeyboardInterrupt)
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert parts.late == [False]
+
+
+def test_a_failed_copy_leaves_no_hold_on_its_buffers(monkeypatch):
+    monkeypatch.setattr(copying, "_memcpy", lambda *_: fail(KeyboardInterrupt))
+    target = bytearray(copying.GIL_FREE_BYTES_MIN)
+    with pytest.raises(KeyboardInterrupt):
+        copying.copy(memoryview(target), bytes(len(target)))
+    target.append(1)
 
 
 def test_the_interpreter_is_free_meanwhile():

@@ -1,6 +1,7 @@
 """Every spill disk under the same tests."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,6 +54,17 @@ def test_a_failed_write_leaves_nothing(disk):
     with pytest.raises((TypeError, ValueError)):
         disk.write("one", [b"abc", "text"])
     assert disk.names() == []
+
+
+def test_a_directory_that_was_removed_is_made_again(disk, tmp_path):
+    disk.write("one", [b"abc"])
+    for folder in tmp_path.iterdir():
+        shutil.rmtree(folder)
+    disk.remove("one")
+    disk.write("two", [b"def"])
+    target = bytearray(3)
+    disk.read_into("two", 0, memoryview(target))
+    assert target == b"def"
 
 
 def test_a_file_disk_stops_before_the_disk_is_full(tmp_path, monkeypatch):

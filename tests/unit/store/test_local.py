@@ -1,3 +1,4 @@
+import shutil
 import threading
 from pathlib import Path
 
@@ -194,10 +195,27 @@ def test_several_segments(new, tmp_path):
 
 
 def test_memory_that_cannot_be_had_is_a_full_store_not_a_crash(new, monkeypatch):
-    store = new(4 * MIB, limits={"reserve_step_bytes": 64 * KIB})
+    now_s = [5.0]
+    store = new(4 * MIB, clock=lambda: now_s[0], limits={"reserve_step_bytes": 64 * KIB})
     monkeypatch.setattr(segment.Segment, "reserve", lambda *_: False)
-    with pytest.raises(errors.ObjectStoreFull):
+    with pytest.raises(errors.ObjectStoreFull, match="short of shared memory"):
         store.create(b"key", 200 * KIB, CLIENT)
+    monkeypatch.undo()
+    now_s[0] += 1.0
+    put(store, b"key", bytes(3 * MIB))
+
+
+def test_a_spill_directory_that_was_removed_is_made_again(new, tmp_path):
+    folder = tmp_path / "spill"
+    store = new(disks=[FileDisk(str(folder))], limits={"spill_threshold": 1.0})
+    for number in range(5):
+        put(store, b"%d" % number, pattern(number, 300 * KIB))
+    shutil.rmtree(folder)
+    for number in range(5, 10):
+        put(store, b"%d" % number, pattern(number, 300 * KIB))
+    for number in range(5, 10):
+        assert store.get(b"%d" % number, CLIENT) == pattern(number, 300 * KIB)
+    assert store.disk_error is None
 
 
 def test_a_disk_that_fails_in_an_unexpected_way_is_a_full_disk(new):

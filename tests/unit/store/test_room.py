@@ -80,6 +80,25 @@ def test_a_failed_write_leaves_the_object_as_it_was():
     assert effects(room) == [], "the directory is left alone"
 
 
+def test_refused_memory_is_asked_for_again_now_and_then():
+    room, _ = new()
+    assert room.forgive_memory(0.0) is False, "nothing was refused"
+    for now_s in (10.0, 11.0):
+        room.take(SIZE)
+        room.reserved(effects(room)[0], ok=False)
+        assert room.take(SIZE) is None
+        assert effects(room) == []
+        assert room.forgive_memory(now_s) is True
+        assert room.forgive_memory(now_s) is False
+    room.take(SIZE)
+    room.reserved(effects(room)[0], ok=False)
+    assert room.forgive_memory(11.9) is False, "not too often"
+    assert room.forgive_memory(12.0) is True
+    room.take(SIZE)
+    room.reserved(effects(room)[0], ok=True)
+    assert room.take(SIZE) is not None
+
+
 def test_a_doomed_object_ends_when_its_last_user_does():
     room, table = new(1)
     room.take(SIZE)
