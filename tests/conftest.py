@@ -38,3 +38,11 @@ def pytest_collection_finish() -> None:
     """What collecting has made lives to the end: three thousand tests need not search it for garbage each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_leave_nothing_to_search():
+    """The same for what each module leaves. What is garbage is collected before, what is not is let be."""
+    yield
+    gc.collect()
+    gc.freeze()
