@@ -104,14 +104,15 @@ def test_a_source_that_fails_half_way():
 def test_chunks_come_back_to_one_who_has_finished():
     """The last chunks are with a source that fails: the other one, which had nothing left to do, takes them."""
     data = some_bytes(2 * CHUNK)
-    gate = threading.Event()
+    gate, start = threading.Event(), threading.Event()
     slow = Scripted(data, stop_after=0, gate=gate)
-    quick = Scripted(data)
+    quick = Scripted(data, gate=start)  # or it might take both before the other has begun
     limits = msgspec.structs.replace(SMALL, window_chunks=1)
     with pulling(connecting(a=slow, b=quick), limits) as puller:
         pulled = Pulled(puller, b"k", 2 * CHUNK, named("a", "b"))
         assert slow.reached.wait(10)
         assert quick.reached.wait(10)
+        start.set()
         gate.set()
         assert pulled.wait() == (("node-a",), "")
         assert pulled.data == data
