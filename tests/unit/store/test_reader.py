@@ -1,6 +1,5 @@
 import gc
 import mmap
-import sys
 import weakref
 import zlib
 
@@ -135,59 +134,6 @@ def test_an_export_holds_what_is_under_it():
     del view
     gc.collect()
     assert gone() is None
-
-
-class InterruptedAt:
-    """A tracer that raises at the n-th line run in the module: where a signal may arrive."""
-
-    def __init__(self, line):
-        self.left = line
-        self.function = None
-
-    def __call__(self, frame, event, _argument):
-        if frame.f_code.co_filename != reader_module.__file__:
-            return None
-        if event == "line":
-            self.left -= 1
-            if self.left == 0:
-                self.function = frame.f_code.co_name
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self
-
-
-def interrupted(act, line):
-    """In which function; None when the act has no so many lines."""
-    old = sys.gettrace()
-    tracer = InterruptedAt(line)
-    sys.settrace(tracer)
-    try:
-        act()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(old)
-    return tracer.function
-
-
-@pytest.mark.parametrize("kind", ["in memory", "on disk"])
-def test_an_interrupted_view_releases_its_own_pin_once(segment, tmp_path, released, kind, reader):
-    location = place(segment, b"abc")
-    where = spilled(tmp_path, b"abc") if kind == "on disk" else location
-    reader.view(location)  # what is done once is done
-    released.clear()
-    kept, functions = [], set()
-    for line in range(3, 100):  # the first two make no calls: no signal is looked for there
-        function = interrupted(lambda: kept.append(reader.view(where)), line)
-        if function is None:
-            break
-        functions.add(function)
-        gc.collect(1)  # what was made just now: all there is would take long, so many times
-        told = [[where.number], []] if function == "release" else [[where.number]]  # it may be lost, never told twice
-        assert released in told, f"at line {line} of those run, in {function}"
-        assert (reader.views, kept) == (0, [])
-        released.clear()
-    assert {"view", "_spilled" if kind == "on disk" else "_in_memory"} <= functions
 
 
 def test_an_interrupt_where_the_view_is_made_leaves_other_views_their_pins(segment, reader, released, monkeypatch):
