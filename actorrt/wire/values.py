@@ -202,7 +202,7 @@ def collecting(value: Any) -> Pickled:
     refs: list[RefInfo] = []
     _collector.refs = refs
     try:
-        data = pickle_any(compact(value), buffers)
+        data = pickle_any(value, buffers)
     finally:
         _collector.refs = outer
     return Pickled(data, buffers, tuple(refs))
